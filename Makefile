@@ -1,0 +1,49 @@
+# What a developer runs; `make help` lists it.
+
+# Debian packages that tests call: ffmpeg for real workers, sqlite3 as a second opinion on the store, strace to inject
+# I/O errors.
+TEST_PACKAGES := ffmpeg sqlite3 strace
+# How often `make crash` kills the server.
+KILLS ?= 500
+
+.DEFAULT_GOAL := help
+.PHONY: run test check bench demo fmt crash help
+
+run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
+	cargo run --release --locked -- serve $(ARGS)
+
+test: $(if $(wildcard tests/requirements.txt),target/venv/installed) ## install what the tests need and run all of them
+	scripts/install-packages $(TEST_PACKAGES)
+	cargo test --locked --doc
+	cargo test --locked --all-targets
+
+check: ## formatting, lints, documentation, dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	scripts/deny
+
+bench: ## measure the server against its ceiling and against the alternatives
+	bench/run
+
+demo: ## process real clips with real workers and watch them
+	scripts/install-packages ffmpeg python3
+	scripts/fetch-clips
+	cargo build --release --locked
+	scripts/demo
+
+fmt: ## format the code
+	cargo fmt
+
+crash: ## the long campaign: kill -9 under load, KILLS=500 times
+	MILEPOST_CRASH_KILLS=$(KILLS) cargo test --release --locked --test it -- --ignored --nocapture crash_campaign
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Python tools that tests call, once tests/requirements.txt names any (with exact versions).
+target/venv/installed: tests/requirements.txt
+	scripts/install-packages python3-venv
+	python3 -m venv target/venv
+	target/venv/bin/pip install --quiet --requirement $<
+	touch $@
