@@ -1,0 +1,256 @@
+//! Where bytes become durable: the seam between the store and a database.
+//!
+//! Promises: what [`Engine::commit`] reports as committed survives the machine's death, and no reader sees it earlier.
+//! Knows nothing of HTTP, of who waits for a job, or of what a change means: that was decided before.
+
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::job::{Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, Seq, Status, Tenant, Timestamp};
+
+/// A durable home of jobs. Dyn-safe, so that nothing above is generic over it.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Makes each write durable or reports why it stands back, in order; returns when all committed ones are durable.
+    ///
+    /// A job may occur once in a batch.
+    ///
+    /// # Errors
+    /// Nothing of the batch is durable, except after [`EngineError::Indeterminate`].
+    async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError>;
+
+    /// The job of this name.
+    async fn find(&self, key: &JobKey) -> Result<Found, EngineError>;
+
+    /// The input a job was created with.
+    async fn input(&self, stored: &Stored) -> Result<Option<Json>, EngineError>;
+
+    /// Lines of a job's log up to the count it had when `stored` was read, in order; `None` when the job is gone.
+    async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError>;
+
+    /// What was done under an idempotency key, if that is still remembered at `now`.
+    async fn once(&self, tenant: Tenant, key: &str, now: Timestamp) -> Result<Option<Once>, EngineError>;
+
+    /// One page of the jobs of a tenant.
+    async fn list(&self, query: ListQuery) -> Result<Page, EngineError>;
+
+    /// How many jobs there are of each kind in each status.
+    async fn counts(&self) -> Result<Vec<Count>, EngineError>;
+
+    /// Everything, in the order of creation, from one consistent moment. Ends early after an error.
+    async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError>;
+
+    /// Whether the engine takes writes.
+    fn health(&self) -> Result<(), EngineError>;
+
+    /// Waits for what is under way and lets go of all files. Later calls fail.
+    async fn close(&self) -> Result<(), EngineError>;
+}
+
+/// A job as an engine has it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Where the engine keeps it; means something only to the engine.
+    pub place: Place,
+}
+
+/// Where the embedded engine keeps a job and the end of its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    /// The job's internal number.
+    pub number: u64,
+    /// How many log rows it has ever had.
+    pub rows: u64,
+    /// The last of them.
+    pub tail: u64,
+    /// The last rows whose ordinal is a multiple of the two strides of the log's skip chain.
+    pub skips: [u64; 2],
+}
+
+/// One job's part of a commit.
+#[derive(Debug)]
+pub struct Write {
+    /// Which job.
+    pub key: JobKey,
+    /// The job as it must stand before; `None`: its id must be free.
+    pub before: Option<Stored>,
+    /// What it becomes.
+    pub put: Put,
+    /// The lines it gains, in order.
+    pub lines: Vec<Arc<[LogLine]>>,
+}
+
+/// What a write makes of a job.
+#[derive(Debug)]
+pub enum Put {
+    /// A job that was not there.
+    New {
+        /// The job.
+        job: Arc<Job>,
+        /// What its worker needs.
+        input: Option<Json>,
+        /// The key under which this creation happens only once.
+        once: Option<(String, Once)>,
+    },
+    /// Another state of a job that was.
+    Changed(Arc<Job>),
+    /// Nothing: the job goes, with its log.
+    Deleted {
+        /// Until when its id may not be used again.
+        reserved_until: Timestamp,
+    },
+}
+
+/// What a commit made of one write.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is durable.
+    Committed(Place),
+    /// The job was not as expected; this is what was found instead.
+    Conflict(Found),
+    /// The store knows as many kinds as it may.
+    TooManyKinds,
+}
+
+/// What an id leads to.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A job.
+    Job(Stored),
+    /// A deleted job, whose id is reserved until then.
+    Reserved(Timestamp),
+    /// Nothing.
+    Missing,
+}
+
+/// What an idempotency key stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Once {
+    /// Digest of the parsed request.
+    pub fingerprint: [u8; 32],
+    /// The job it made.
+    pub id: JobId,
+    /// When it is forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// Which lines of a log are wanted, and at most how much of them.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSlice {
+    /// Which end to begin at.
+    pub from: LogEnd,
+    /// Lines at the most.
+    pub lines_max: usize,
+    /// Bytes of text at the most; but the first line is always given.
+    pub bytes_max: usize,
+}
+
+/// Where a slice of a log begins.
+#[derive(Clone, Copy, Debug)]
+pub enum LogEnd {
+    /// With the line after this number, going on.
+    After(Seq),
+    /// With the newest line, going back.
+    Newest,
+}
+
+/// Which jobs a list shall have.
+#[derive(Clone, Debug)]
+pub struct ListQuery {
+    /// Whose jobs.
+    pub tenant: Tenant,
+    /// Only those in one of these; empty: all.
+    pub statuses: Vec<Status>,
+    /// Only those of one of these; empty: all.
+    pub kinds: Vec<Kind>,
+    /// Only those with all of these.
+    pub labels: Vec<(LabelKey, LabelValue)>,
+    /// Only those whose id begins so, or that have exactly this as the value of a label.
+    pub text: Option<String>,
+    /// Which come first.
+    pub order: Order,
+    /// Go on after this place of an earlier page.
+    pub after: Option<Cursor>,
+    /// Jobs at the most.
+    pub jobs_max: usize,
+    /// Jobs to look at at the most.
+    pub scan_max: usize,
+}
+
+/// The order of a list, by creation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The last created first.
+    #[default]
+    Newest,
+    /// The first created first.
+    Oldest,
+}
+
+/// A place in a list: the internal number of the last job looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor(pub u64);
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The jobs, without their results.
+    pub jobs: Vec<Arc<Job>>,
+    /// Where the next page begins, if there may be one.
+    pub next: Option<Cursor>,
+}
+
+/// How many jobs of a kind are in a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Whose jobs.
+    pub tenant: Tenant,
+    /// Their kind.
+    pub kind: Kind,
+    /// Their status.
+    pub status: Status,
+    /// How many.
+    pub jobs: u64,
+}
+
+/// A piece of an export.
+#[derive(Clone, Debug)]
+pub enum Exported {
+    /// A job and its input; its lines follow.
+    Job(Arc<Job>, Option<Json>),
+    /// Lines of the last job, in order.
+    Lines(Vec<LogLine>),
+}
+
+/// Why an engine could not do its work. The texts are for the log, never for clients.
+#[derive(Clone, Debug, Error)]
+pub enum EngineError {
+    /// It cannot be reached or used for now.
+    #[error("the store cannot be used: {0}")]
+    Unavailable(String),
+    /// Whether the batch is durable is not known.
+    #[error("whether the last commit is durable is not known: {0}")]
+    Indeterminate(String),
+    /// There is no room.
+    #[error("the disk of the store is full: {0}")]
+    Full(String),
+    /// A stored value is damaged.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// A sync failed; nothing is written until a restart has looked at what is there.
+    #[error("the store takes no writes since a sync failed: {0}")]
+    Poisoned(String),
+    /// The store was written by another program, or a newer one.
+    #[error("{0}")]
+    Format(String),
+    /// Another process has the store.
+    #[error("{0}")]
+    Locked(String),
+}

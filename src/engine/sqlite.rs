@@ -1,0 +1,195 @@
+//! The embedded engine: SQLite in WAL mode, laid out so that a change dirties as few bytes as it can.
+//!
+//! Promises: one transaction and one sync for each batch; one process for each directory; after a failed write or sync
+//! it takes no more writes and never syncs again, since what the disk then has is for a restart to find out.
+//! How the bytes lie is in docs/format.md.
+
+mod error;
+mod export;
+mod list;
+mod log;
+mod read;
+mod record;
+mod schema;
+mod write;
+mod writer;
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, backup::Backup};
+use tokio::sync::mpsc;
+
+use self::{error::fault, read::Readers, record::Table, writer::Writer};
+use super::{Count, Engine, EngineError, Exported, Found, ListQuery, LogSlice, Once, Outcome, Page, Stored, Write};
+use crate::{
+    clock::Clock,
+    job::{JobKey, Json, Kind, LogLine, Status, Tenant, Timestamp},
+};
+
+/// Bits of a job's internal number below its tenant.
+const OWN_BITS: u32 = 40;
+
+/// How the engine uses memory and disk; all of it is configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Connections that read while the one writer writes.
+    pub read_connections: usize,
+    /// Page cache of the writer in bytes.
+    pub writer_cache_bytes: usize,
+    /// Page cache of each reader in bytes.
+    pub reader_cache_bytes: usize,
+    /// Pages of 1 KiB in the write-ahead log that start a checkpoint.
+    pub checkpoint_pages: u32,
+    /// Kinds of jobs a tenant may have.
+    pub kinds_max: usize,
+}
+
+/// A store in a directory.
+#[derive(Debug)]
+pub struct Sqlite {
+    directory: PathBuf,
+    settings: Settings,
+    readers: Readers,
+    writer: Writer,
+    /// Held as long as the store is open, so that no second process opens it.
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Opens the store of a directory, making both when they are not there.
+    ///
+    /// # Errors
+    /// [`EngineError::Locked`] when another process has it, [`EngineError::Format`] when it is of another program or a
+    /// newer version, or what the disk says.
+    pub fn open(directory: &Path, settings: Settings, clock: Clock) -> Result<Self, EngineError> {
+        create_durably(directory)?;
+        let lock = lock(directory)?;
+        let writer = Writer::open(directory, &settings, clock)?;
+        // Now that the tables are there.
+        let readers = Readers::open(directory, settings.read_connections, settings.reader_cache_bytes)?;
+        Ok(Self { directory: directory.to_owned(), settings, readers, writer, _lock: lock })
+    }
+}
+
+/// Copies a store to a file, also beside the process that writes to it, from one consistent moment.
+///
+/// The copy is the `milepost.db` of a directory of its own. See <https://www.sqlite.org/backup.html>.
+///
+/// # Errors
+/// [`EngineError::Unavailable`] when there is no store or the file is there already, or what the disks say.
+pub fn backup(directory: &Path, to: &Path) -> Result<(), EngineError> {
+    let source = read::open(directory, 1 << 20)?;
+    let refuse = |error: std::io::Error| EngineError::Unavailable(format!("{}: {error}", to.display()));
+    File::create_new(to).map_err(refuse)?;
+    let mut copy = Connection::open(to).map_err(fault)?;
+    // All pages in one step: with smaller ones each commit in between would start the copy anew.
+    Backup::new(&source, &mut copy)
+        .and_then(|backup| backup.run_to_completion(-1, Duration::ZERO, None))
+        .map_err(fault)?;
+    copy.close().map_err(|(_, error)| fault(error))?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(refuse)
+}
+
+/// Everything in a store, also beside the process that writes to it, from one consistent moment. Ends after an error.
+///
+/// # Errors
+/// What opening it meets.
+pub fn export(directory: &Path) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError> {
+    let connection = read::open(directory, 1 << 20)?;
+    Ok(export::start(connection))
+}
+
+#[async_trait]
+impl Engine for Sqlite {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
+        self.writer.commit(batch).await
+    }
+
+    async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {
+        let key = key.clone();
+        self.readers.read(move |connection| read::find(connection, &key)).await
+    }
+
+    async fn input(&self, stored: &Stored) -> Result<Option<Json>, EngineError> {
+        let number = stored.place.number;
+        self.readers.read(move |connection| read::json(connection, Table::Inputs, number)).await
+    }
+
+    async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {
+        let (number, count) = (stored.place.number, stored.job.log.count);
+        self.readers.read(move |connection| read::log(connection, number, count, slice)).await
+    }
+
+    async fn once(&self, tenant: Tenant, key: &str, now: Timestamp) -> Result<Option<Once>, EngineError> {
+        let key = key.to_owned();
+        self.readers.read(move |connection| read::once(connection, tenant, &key, now)).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, EngineError> {
+        self.readers.read(move |connection| list::page(connection, &query)).await
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, EngineError> {
+        let rows = self.readers.read(list::counts).await?;
+        let count = |(tenant, name, status, jobs): (Tenant, String, i64, u64)| {
+            let damaged = |what| EngineError::Corrupt(format!("counts: {what}"));
+            let kind = Kind::try_from(&*name).map_err(|_| damaged("kind"))?;
+            let status = Status::ALL.into_iter().find(|known| *known as i64 == status);
+            Ok(Count { tenant, kind, status: status.ok_or_else(|| damaged("status"))?, jobs })
+        };
+        rows.into_iter().map(count).collect()
+    }
+
+    async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError> {
+        let connection = read::open(&self.directory, self.settings.reader_cache_bytes)?;
+        Ok(export::start(connection))
+    }
+
+    fn health(&self) -> Result<(), EngineError> {
+        self.writer.health()
+    }
+
+    async fn close(&self) -> Result<(), EngineError> {
+        self.readers.close();
+        self.writer.close().await
+    }
+}
+
+/// Makes a directory so that a power cut does not take it back.
+fn create_durably(directory: &Path) -> Result<(), EngineError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| EngineError::Unavailable(format!("{}: {error}", directory.display()));
+    fs::create_dir_all(directory).map_err(failed)?;
+    let parent = directory.canonicalize().map_err(failed)?.parent().map(Path::to_owned);
+    parent.map_or(Ok(()), |parent| File::open(parent).and_then(|parent| parent.sync_all())).map_err(failed)
+}
+
+fn lock(directory: &Path) -> Result<File, EngineError> {
+    let path = directory.join("LOCK");
+    let failed = |error: std::io::Error| EngineError::Unavailable(format!("{}: {error}", path.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(EngineError::Locked(format!("another process is using the store in {}", directory.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// A number as SQLite has it. Numbers here never come near the sign.
+fn sql(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// Whose job a number belongs to.
+fn tenant_of(number: u64) -> Tenant {
+    Tenant(u32::try_from(number >> OWN_BITS).unwrap_or(u32::MAX))
+}

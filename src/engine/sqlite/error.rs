@@ -1,0 +1,22 @@
+//! What SQLite's errors mean for those above.
+
+use rusqlite::{Error, ErrorCode};
+
+use crate::engine::EngineError;
+
+/// The meaning of an error. A failed read, write or sync of the file is [`EngineError::Indeterminate`]: what the disk
+/// has afterwards is not known, see <https://wiki.postgresql.org/wiki/Fsync_Errors>.
+pub(super) fn fault(error: Error) -> EngineError {
+    let text = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => EngineError::Full(text),
+        Some(ErrorCode::SystemIoFailure) => EngineError::Indeterminate(text),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => EngineError::Corrupt(text),
+        Some(_) | None => EngineError::Unavailable(text),
+    }
+}
+
+/// Whether nothing more may be written after this error of a writing transaction.
+pub(super) fn poisons(error: &EngineError) -> bool {
+    matches!(error, EngineError::Indeterminate(_))
+}

@@ -1,0 +1,55 @@
+//! Exports: everything from one consistent moment, read by a thread of its own.
+
+use rusqlite::Connection;
+use tokio::sync::mpsc;
+
+use super::{error::fault, log::Rows, read, record::Table, sql};
+use crate::engine::{EngineError, Exported};
+
+/// Pieces read ahead of whoever takes them.
+const AHEAD: usize = 64;
+
+/// Starts reading; ends early when nobody takes the pieces any more.
+pub(super) fn start(connection: Connection) -> mpsc::Receiver<Result<Exported, EngineError>> {
+    let (pieces, taken) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let exported = read::in_transaction(&connection, |connection| jobs(connection, &pieces));
+        if let Err(error) = exported {
+            // Whoever took the pieces may be gone.
+            let _gone = pieces.blocking_send(Err(error));
+        }
+    });
+    taken
+}
+
+fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineError>>) -> Result<(), EngineError> {
+    let mut numbers =
+        connection.prepare("SELECT job FROM heads WHERE job > ?1 ORDER BY job LIMIT 1000").map_err(fault)?;
+    let mut rows = Rows::new(connection)?;
+    let mut after = 0;
+    loop {
+        let chunk = numbers.query_map([sql(after)], |row| row.get::<_, i64>(0)).map_err(fault)?;
+        let chunk = chunk.collect::<Result<Vec<_>, _>>().map_err(fault)?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        for number in chunk.into_iter().map(i64::cast_unsigned) {
+            after = number;
+            let stored = read::job(connection, number, true)?;
+            let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
+            let input = read::json(connection, Table::Inputs, number)?;
+            let dropped = stored.job.log.dropped;
+            let has_lines = stored.job.log.count > dropped;
+            if pieces.blocking_send(Ok(Exported::Job(stored.job, input))).is_err() {
+                return Ok(());
+            }
+            let chain = if has_lines { rows.chain(stored.place, dropped)? } else { Vec::new() };
+            for row in chain {
+                let lines = rows.lines(number, row, dropped)?;
+                if pieces.blocking_send(Ok(Exported::Lines(lines))).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

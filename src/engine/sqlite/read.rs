@@ -1,0 +1,162 @@
+//! Reads: a few connections beside the writer, each read from one consistent moment.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension};
+use tokio::sync::Semaphore;
+
+use super::{
+    error::fault,
+    log::Rows,
+    record::{self, Detail, Head, Table},
+    schema, sql, tenant_of,
+};
+use crate::{
+    engine::{EngineError, Found, LogSlice, Once, Place, Stored},
+    job::{JobId, JobKey, Json, LogLine, Seq, Tenant, Timestamp},
+};
+
+/// The file of a store within its directory.
+pub(super) fn file(directory: &Path) -> PathBuf {
+    directory.join("milepost.db")
+}
+
+/// Opens a connection that only reads, also beside the process that writes.
+pub(super) fn open(directory: &Path, cache_bytes: usize) -> Result<Connection, EngineError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file(directory), flags).map_err(fault)?;
+    schema::prepare_reader(&connection, cache_bytes)?;
+    Ok(connection)
+}
+
+/// Connections that only read, lent one at a time.
+#[derive(Debug)]
+pub(super) struct Readers {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Semaphore,
+}
+
+impl Readers {
+    pub(super) fn open(directory: &Path, connections: usize, cache_bytes: usize) -> Result<Self, EngineError> {
+        let idle = (0..connections).map(|_| open(directory, cache_bytes)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { permits: Semaphore::new(idle.len()), idle: Arc::new(Mutex::new(idle)) })
+    }
+
+    /// Runs a read on a thread that may wait for the disk, within one transaction.
+    pub(super) async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<R, EngineError> + Send + 'static,
+    ) -> Result<R, EngineError> {
+        let closed = || EngineError::Unavailable("the store is closed".into());
+        let _permit = self.permits.acquire().await.map_err(|_| closed())?;
+        let idle = self.idle.clone();
+        let work = move || {
+            let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or_else(closed)?;
+            let result = in_transaction(&connection, read);
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            result
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|died| EngineError::Unavailable(died.to_string()))?
+    }
+
+    /// Refuses further reads and closes the connections that are idle.
+    pub(super) fn close(&self) {
+        self.permits.close();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Runs a read of several statements on one consistent moment.
+pub(super) fn in_transaction<R>(
+    connection: &Connection,
+    read: impl FnOnce(&Connection) -> Result<R, EngineError>,
+) -> Result<R, EngineError> {
+    let transaction = connection.unchecked_transaction().map_err(fault)?;
+    let result = read(&transaction)?;
+    transaction.finish().map_err(fault)?;
+    Ok(result)
+}
+
+/// What an id leads to.
+pub(super) fn find(connection: &Connection, key: &JobKey) -> Result<Found, EngineError> {
+    let mut ids = statement(connection, "SELECT job, reserved_until FROM ids WHERE tenant = ?1 AND id = ?2")?;
+    let columns = (key.tenant.0, key.id.as_str());
+    let found = ids.query_row(columns, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)));
+    match found.optional().map_err(fault)? {
+        None => Ok(Found::Missing),
+        Some((_, Some(until))) => Ok(Found::Reserved(Timestamp(until as u64))),
+        Some((number, None)) => {
+            let number = number as u64;
+            let stored = job(connection, number, true)?;
+            stored.map(Found::Job).ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))
+        }
+    }
+}
+
+/// The job of a number, with its result or without.
+pub(super) fn job(connection: &Connection, number: u64, with_result: bool) -> Result<Option<Stored>, EngineError> {
+    let mut heads = statement(connection, "SELECT revision, body FROM heads WHERE job = ?1")?;
+    let mut found = heads.query([sql(number)]).map_err(fault)?;
+    let Some(columns) = found.next().map_err(fault)? else { return Ok(None) };
+    let revision: i64 = columns.get(0).map_err(fault)?;
+    let body = columns.get_ref(1).map_err(fault)?.as_blob().unwrap_or_default();
+    let head: Head<'_> = record::open(Table::Heads, number, body)?;
+    let result = if with_result && head.has_result() { json(connection, Table::Results, number)? } else { None };
+    let mut details = statement(connection, "SELECT body FROM details WHERE job = ?1")?;
+    let detail: Vec<u8> = details.query_row([sql(number)], |row| row.get(0)).map_err(fault)?;
+    let detail: Detail<'_> = record::open(Table::Details, number, &detail)?;
+    head.job(number, revision as u64, tenant_of(number), detail, result).map(Some)
+}
+
+/// The input or result of a job.
+pub(super) fn json(connection: &Connection, table: Table, number: u64) -> Result<Option<Json>, EngineError> {
+    let text = format!("SELECT body FROM {} WHERE job = ?1", table.name());
+    let body = statement(connection, &text)?.query_row([sql(number)], |row| row.get::<_, Vec<u8>>(0));
+    let Some(body) = body.optional().map_err(fault)? else { return Ok(None) };
+    let text: String = record::open(table, number, &body)?;
+    Json::from_text(text).map(Some).map_err(|error| EngineError::Corrupt(format!("{table:?} {number}: {error}")))
+}
+
+/// Lines of the log of the job that has this number; `None` when it is gone.
+pub(super) fn log(
+    connection: &Connection,
+    number: u64,
+    count: Seq,
+    slice: LogSlice,
+) -> Result<Option<Vec<LogLine>>, EngineError> {
+    let Some((place, dropped)) = log_end(connection, number)? else { return Ok(None) };
+    Rows::new(connection)?.slice(place, dropped, count, slice).map(Some)
+}
+
+/// Where a job's log ends at this moment, and how many of its lines are trimmed.
+fn log_end(connection: &Connection, number: u64) -> Result<Option<(Place, Seq)>, EngineError> {
+    let mut heads = statement(connection, "SELECT body FROM heads WHERE job = ?1")?;
+    let mut found = heads.query([sql(number)]).map_err(fault)?;
+    let Some(columns) = found.next().map_err(fault)? else { return Ok(None) };
+    let body = columns.get_ref(0).map_err(fault)?.as_blob().unwrap_or_default();
+    let head: Head<'_> = record::open(Table::Heads, number, body)?;
+    Ok(Some((head.place(number), head.log_dropped())))
+}
+
+/// What was done under an idempotency key.
+pub(super) fn once(
+    connection: &Connection,
+    tenant: Tenant,
+    key: &str,
+    now: Timestamp,
+) -> Result<Option<Once>, EngineError> {
+    let text = "SELECT expires_at, body FROM once WHERE tenant = ?1 AND key = ?2 AND expires_at > ?3";
+    let found = statement(connection, text)?
+        .query_row((tenant.0, key, sql(now.0)), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
+    let Some((expires_at, body)) = found.optional().map_err(fault)? else { return Ok(None) };
+    let (fingerprint, id): ([u8; 32], &str) = record::open(Table::Once, u64::from(tenant.0), &body)?;
+    let id = JobId::try_from(id).map_err(|_| EngineError::Corrupt(format!("once {key:?}: id")))?;
+    Ok(Some(Once { fingerprint, id, expires_at: Timestamp(expires_at as u64) }))
+}
+
+pub(super) fn statement<'c>(connection: &'c Connection, text: &str) -> Result<CachedStatement<'c>, EngineError> {
+    connection.prepare_cached(text).map_err(fault)
+}

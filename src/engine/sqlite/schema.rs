@@ -1,0 +1,110 @@
+//! The tables of a store, its format number, and how a connection is set up.
+//!
+//! Why the tables are as they are is in docs/format.md: a change of a job shall write as few bytes as it can.
+
+use rusqlite::Connection;
+
+use super::error::fault;
+use crate::engine::EngineError;
+
+/// Marks a SQLite file as a Milepost store ("MPJS"); see <https://www.sqlite.org/fileformat2.html#application_id>.
+const APPLICATION_ID: i64 = 0x4D50_4A53;
+
+/// The steps from an empty file to the format of this program; the format number is how many have been made.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE marks(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE kinds(kind INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE(tenant, name));
+    CREATE TABLE ids(
+        tenant INTEGER NOT NULL, id TEXT NOT NULL, job INTEGER NOT NULL, reserved_until INTEGER,
+        PRIMARY KEY(tenant, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE heads(job INTEGER PRIMARY KEY, revision INTEGER NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE details(job INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE inputs(job INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE results(job INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE lists(
+        kind INTEGER NOT NULL, status INTEGER NOT NULL, job INTEGER NOT NULL, PRIMARY KEY(kind, status, job)
+    ) WITHOUT ROWID;
+    CREATE TABLE labels(
+        tenant INTEGER NOT NULL, value TEXT NOT NULL, key TEXT NOT NULL, job INTEGER NOT NULL,
+        PRIMARY KEY(tenant, value, key, job)
+    ) WITHOUT ROWID;
+    CREATE TABLE counts(
+        kind INTEGER NOT NULL, status INTEGER NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY(kind, status)
+    ) WITHOUT ROWID;
+    CREATE TABLE log_rows(log_row INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE freed(log_row INTEGER PRIMARY KEY);
+    CREATE TABLE once(
+        tenant INTEGER NOT NULL, key TEXT NOT NULL, expires_at INTEGER NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY(tenant, key)
+    ) WITHOUT ROWID;
+"];
+
+/// Sets up the one connection that writes, and the tables when they are not there yet.
+pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
+    // Small pages: a change dirties a head of a hundred bytes, and whole pages are what a commit writes. Only an empty
+    // file takes the size.
+    pragma(connection, "page_size = 1024")?;
+    check_format(connection)?;
+    pragma(connection, "journal_mode = WAL")?;
+    pragma(connection, "synchronous = FULL")?;
+    common(connection, cache_bytes)?;
+    migrate(connection)
+}
+
+/// Sets up a connection that only reads.
+pub(super) fn prepare_reader(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
+    check_format(connection)?;
+    common(connection, cache_bytes)?;
+    pragma(connection, "query_only = ON")
+}
+
+fn common(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
+    connection.set_prepared_statement_cache_capacity(64);
+    pragma(connection, &format!("cache_size = -{}", cache_bytes / 1024))?;
+    pragma(connection, "temp_store = MEMORY")?;
+    pragma(connection, "trusted_schema = OFF")?;
+    // Only another process that reads can be in the way, and only for moments.
+    pragma(connection, "busy_timeout = 5000")
+}
+
+fn pragma(connection: &Connection, setting: &str) -> Result<(), EngineError> {
+    connection.execute_batch(&format!("PRAGMA {setting}")).map_err(fault)
+}
+
+/// Refuses files of other programs and of newer versions of this one.
+fn check_format(connection: &Connection) -> Result<(), EngineError> {
+    let (application, format, tables) = connection
+        .query_row(
+            "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+                    (SELECT count(*) FROM sqlite_schema)",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
+        )
+        .map_err(fault)?;
+    let known = MIGRATIONS.len() as i64;
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(EngineError::Format("the file milepost.db is not a Milepost store".into()));
+    }
+    if format > known {
+        return Err(EngineError::Format(format!(
+            "the store has format {format}, and this program knows formats up to {known}: use the newer version that wrote it"
+        )));
+    }
+    Ok(())
+}
+
+fn migrate(connection: &Connection) -> Result<(), EngineError> {
+    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
+    let done = usize::try_from(format).unwrap_or(0);
+    for (index, step) in MIGRATIONS.iter().enumerate().skip(done) {
+        let number = index + 1;
+        let step = format!(
+            "BEGIN IMMEDIATE; {step}
+             PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+        );
+        connection.execute_batch(&step).map_err(fault)?;
+        tracing::info!(format = number, "store format is up to date");
+    }
+    Ok(())
+}

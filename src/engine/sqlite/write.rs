@@ -1,0 +1,360 @@
+//! Writes: what one change of one job does to the tables.
+//!
+//! Promises: runs inside the transaction of a batch; a conflict leaves the tables as they were.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{
+    error::fault,
+    log,
+    read::{self, statement},
+    record::{self, Detail, Head, LogRow, Table},
+    sql,
+};
+use crate::{
+    engine::{EngineError, Once, Outcome, Place, Put, Write},
+    job::{Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
+};
+
+/// Numbers that are never given out twice, whatever happens to what they named.
+struct Numbers {
+    mark: &'static str,
+    next: u64,
+    reserved: u64,
+}
+
+impl Numbers {
+    /// How many are reserved in the store at once; the rest of them is lost with a crash, which costs nothing.
+    const STEP: u64 = 4096;
+
+    fn load(connection: &Connection, mark: &'static str) -> Result<Self, EngineError> {
+        let found = statement(connection, "SELECT value FROM marks WHERE name = ?1")?
+            .query_row([mark], |row| row.get::<_, i64>(0))
+            .optional()
+            .map_err(fault)?;
+        let next = found.map_or(1, |value| value as u64);
+        Ok(Self { mark, next, reserved: next })
+    }
+
+    fn take(&mut self, connection: &Connection) -> Result<u64, EngineError> {
+        if self.next == self.reserved {
+            let reserved = self.reserved + Self::STEP;
+            execute(connection, "INSERT OR REPLACE INTO marks VALUES (?1, ?2)", (self.mark, sql(reserved)))?;
+            self.reserved = reserved;
+        }
+        let number = self.next;
+        self.next += 1;
+        Ok(number)
+    }
+
+    /// What was reserved in a transaction that is gone has to be reserved again.
+    fn rolled_back(&mut self) {
+        self.reserved = self.next;
+    }
+}
+
+/// What the writer knows beside the tables.
+pub(super) struct Tables {
+    jobs: Numbers,
+    rows: Numbers,
+    kinds: HashMap<(Tenant, Kind), i64>,
+    kinds_max: usize,
+    /// Kinds made in the transaction under way.
+    fresh_kinds: Vec<(Tenant, Kind)>,
+    /// Changes of the number of jobs by kind and status, not yet in the tables.
+    counts: HashMap<(i64, Status), i64>,
+    /// Whether log rows may be waiting to be freed.
+    pub(super) freeing: bool,
+    buffer: Vec<u8>,
+}
+
+impl Tables {
+    pub(super) fn load(connection: &Connection, kinds_max: usize) -> Result<Self, EngineError> {
+        let mut kinds = HashMap::new();
+        let mut select = statement(connection, "SELECT kind, tenant, name FROM kinds")?;
+        let mut rows = select.query([]).map_err(fault)?;
+        while let Some(row) = rows.next().map_err(fault)? {
+            let (kind, tenant, name): (i64, u32, String) = row.try_into().map_err(fault)?;
+            let name = Kind::try_from(&*name).map_err(|_| EngineError::Corrupt(format!("kinds {kind}: name")))?;
+            kinds.insert((Tenant(tenant), name), kind);
+        }
+        Ok(Self {
+            jobs: Numbers::load(connection, "jobs")?,
+            rows: Numbers::load(connection, "log_rows")?,
+            kinds,
+            kinds_max,
+            fresh_kinds: Vec::new(),
+            counts: HashMap::new(),
+            freeing: true,
+            buffer: Vec::new(),
+        })
+    }
+
+    pub(super) fn write(
+        &mut self,
+        connection: &Connection,
+        write: &Write,
+        now: Timestamp,
+    ) -> Result<Outcome, EngineError> {
+        match (&write.put, &write.before) {
+            (Put::New { job, input, once }, _) => {
+                self.insert(connection, job, input.as_ref(), once.as_ref(), &write.lines, now)
+            }
+            (Put::Changed(job), Some(before)) => self.update(connection, &before.job, before.place, job, &write.lines),
+            (Put::Deleted { reserved_until }, Some(before)) => {
+                self.delete(connection, &before.job, before.place, *reserved_until)
+            }
+            (Put::Changed(_) | Put::Deleted { .. }, None) => conflict(connection, &write.key),
+        }
+    }
+
+    /// Brings the counts up to date; the last step of a batch.
+    pub(super) fn finish(&mut self, connection: &Connection) -> Result<(), EngineError> {
+        const ADD: &str = "INSERT INTO counts VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET jobs = jobs + ?3";
+        for ((kind, status), change) in self.counts.drain().filter(|(_, change)| *change != 0) {
+            execute(connection, ADD, (kind, status as i64, change))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self) {
+        self.fresh_kinds.clear();
+    }
+
+    pub(super) fn rolled_back(&mut self) {
+        for fresh in self.fresh_kinds.drain(..) {
+            self.kinds.remove(&fresh);
+        }
+        self.counts.clear();
+        self.jobs.rolled_back();
+        self.rows.rolled_back();
+        self.freeing = true;
+    }
+
+    fn insert(
+        &mut self,
+        connection: &Connection,
+        job: &Job,
+        input: Option<&Json>,
+        once: Option<&(String, Once)>,
+        lines: &[Arc<[LogLine]>],
+        now: Timestamp,
+    ) -> Result<Outcome, EngineError> {
+        let key = job.key();
+        let Some(kind) = self.kind(connection, key.tenant, &job.spec.kind)? else { return Ok(Outcome::TooManyKinds) };
+        let number = numbered(key.tenant, self.jobs.take(connection)?)?;
+        // An id whose reservation is over is free, though its row may not have been removed yet.
+        const CLAIM: &str = "INSERT INTO ids VALUES (?1, ?2, ?3, NULL) ON CONFLICT DO
+             UPDATE SET job = ?3, reserved_until = NULL WHERE reserved_until <= ?4";
+        if execute(connection, CLAIM, (key.tenant.0, key.id.as_str(), sql(number), sql(now.0)))? == 0 {
+            return conflict(connection, key);
+        }
+        let place = Place { number, ..Place::default() };
+        let place = self.append(connection, place, lines)?;
+        record::seal(Table::Heads, number, &Head::of(job, place), &mut self.buffer)?;
+        let head = (sql(number), sql(job.revision), &self.buffer);
+        execute(connection, "INSERT INTO heads VALUES (?1, ?2, ?3)", head)?;
+        self.put(connection, Table::Details, number, &Detail::of(job))?;
+        if let Some(input) = input {
+            self.put(connection, Table::Inputs, number, &input.as_str())?;
+        }
+        if let Some(result) = &job.result {
+            self.put(connection, Table::Results, number, &result.as_str())?;
+        }
+        self.list(connection, number, None, Some((kind, job.status())))?;
+        label(connection, number, key.tenant, &Labels::default(), &job.labels)?;
+        if let Some((name, once)) = once {
+            let body = (once.fingerprint, once.id.as_str());
+            record::seal(Table::Once, u64::from(key.tenant.0), &body, &mut self.buffer)?;
+            let row = (key.tenant.0, name, sql(once.expires_at.0), &self.buffer);
+            execute(connection, "INSERT OR REPLACE INTO once VALUES (?1, ?2, ?3, ?4)", row)?;
+        }
+        Ok(Outcome::Committed(place))
+    }
+
+    fn update(
+        &mut self,
+        connection: &Connection,
+        before: &Job,
+        place: Place,
+        job: &Job,
+        lines: &[Arc<[LogLine]>],
+    ) -> Result<Outcome, EngineError> {
+        let number = place.number;
+        // The row is numbered before the head that names it is written, and inserted after the head was as expected.
+        let row = if lines.is_empty() { None } else { Some(self.rows.take(connection)?) };
+        let (prev, skips, next) = row.map_or((0, None, place), |row| log::link(place, row));
+        record::seal(Table::Heads, number, &Head::of(job, next), &mut self.buffer)?;
+        const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND revision = ?4";
+        let head = (sql(job.revision), &self.buffer, sql(number), sql(before.revision));
+        if execute(connection, UPDATE, head)? == 0 {
+            return conflict(connection, job.key());
+        }
+        if let Some(row) = row {
+            self.insert_row(connection, row, number, prev, skips, lines)?;
+        }
+        if before.status() != job.status() {
+            let kind = self.kind(connection, job.key().tenant, &job.spec.kind)?.unwrap_or_default();
+            self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
+        }
+        if before.result != job.result {
+            match &job.result {
+                Some(result) => self.put(connection, Table::Results, number, &result.as_str())?,
+                None => drop_row(connection, Table::Results, number)?,
+            }
+        }
+        if before.labels != job.labels || before.error != job.error {
+            self.put(connection, Table::Details, number, &Detail::of(job))?;
+            label(connection, number, job.key().tenant, &before.labels, &job.labels)?;
+        }
+        if before.log.dropped != job.log.dropped {
+            self.freeing |= log::free_trimmed(connection, next, before.log.dropped, job.log.dropped)?;
+        }
+        Ok(Outcome::Committed(next))
+    }
+
+    fn delete(
+        &mut self,
+        connection: &Connection,
+        before: &Job,
+        place: Place,
+        reserved_until: Timestamp,
+    ) -> Result<Outcome, EngineError> {
+        let number = place.number;
+        let key = before.key();
+        const DELETE: &str = "DELETE FROM heads WHERE job = ?1 AND revision = ?2";
+        if execute(connection, DELETE, (sql(number), sql(before.revision)))? == 0 {
+            return conflict(connection, key);
+        }
+        const RESERVE: &str = "UPDATE ids SET reserved_until = ?3 WHERE tenant = ?1 AND id = ?2";
+        execute(connection, RESERVE, (key.tenant.0, key.id.as_str(), sql(reserved_until.0)))?;
+        for table in [Table::Details, Table::Inputs, Table::Results] {
+            drop_row(connection, table, number)?;
+        }
+        let kind = self.kind(connection, key.tenant, &before.spec.kind)?.unwrap_or_default();
+        self.list(connection, number, Some((kind, before.status())), None)?;
+        label(connection, number, key.tenant, &before.labels, &Labels::default())?;
+        if place.tail != 0 {
+            // A long log is freed in steps that no request feels.
+            log::free_from(connection, place.tail)?;
+            self.freeing = true;
+        }
+        Ok(Outcome::Committed(place))
+    }
+
+    /// Appends lines as one row and tells where the log ends then.
+    fn append(
+        &mut self,
+        connection: &Connection,
+        place: Place,
+        lines: &[Arc<[LogLine]>],
+    ) -> Result<Place, EngineError> {
+        if lines.iter().all(|lines| lines.is_empty()) {
+            return Ok(place);
+        }
+        let row = self.rows.take(connection)?;
+        let (prev, skips, next) = log::link(place, row);
+        self.insert_row(connection, row, place.number, prev, skips, lines)?;
+        Ok(next)
+    }
+
+    fn insert_row(
+        &mut self,
+        connection: &Connection,
+        row: u64,
+        job: u64,
+        prev: u64,
+        skips: Option<[u64; 2]>,
+        lines: &[Arc<[LogLine]>],
+    ) -> Result<(), EngineError> {
+        let Some(body) = LogRow::of(job, prev, skips, lines.iter().flat_map(|lines| lines.iter())) else {
+            return Ok(());
+        };
+        record::seal(Table::LogRows, row, &body, &mut self.buffer)?;
+        execute(connection, "INSERT INTO log_rows VALUES (?1, ?2)", (sql(row), &self.buffer))?;
+        Ok(())
+    }
+
+    /// The number of a kind, which is made when it is new; `None` when there may be no more.
+    fn kind(&mut self, connection: &Connection, tenant: Tenant, kind: &Kind) -> Result<Option<i64>, EngineError> {
+        let entry = (tenant, kind.clone());
+        if let Some(number) = self.kinds.get(&entry) {
+            return Ok(Some(*number));
+        }
+        if self.kinds.keys().filter(|(owner, _)| *owner == tenant).count() >= self.kinds_max {
+            return Ok(None);
+        }
+        execute(connection, "INSERT INTO kinds(tenant, name) VALUES (?1, ?2)", (tenant.0, kind.as_str()))?;
+        let number = connection.last_insert_rowid();
+        self.kinds.insert(entry.clone(), number);
+        self.fresh_kinds.push(entry);
+        Ok(Some(number))
+    }
+
+    fn list(
+        &mut self,
+        connection: &Connection,
+        number: u64,
+        from: Option<(i64, Status)>,
+        to: Option<(i64, Status)>,
+    ) -> Result<(), EngineError> {
+        const LEAVE: &str = "DELETE FROM lists WHERE kind = ?1 AND status = ?2 AND job = ?3";
+        const ENTER: &str = "INSERT INTO lists VALUES (?1, ?2, ?3)";
+        for (change, text, end) in [(-1, LEAVE, from), (1, ENTER, to)] {
+            if let Some((kind, status)) = end {
+                execute(connection, text, (kind, status as i64, sql(number)))?;
+                *self.counts.entry((kind, status)).or_default() += change;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        connection: &Connection,
+        table: Table,
+        number: u64,
+        value: &impl serde::Serialize,
+    ) -> Result<(), EngineError> {
+        record::seal(table, number, value, &mut self.buffer)?;
+        let text = format!("INSERT OR REPLACE INTO {} VALUES (?1, ?2)", table.name());
+        execute(connection, &text, (sql(number), &self.buffer))?;
+        Ok(())
+    }
+}
+
+fn label(connection: &Connection, number: u64, tenant: Tenant, from: &Labels, to: &Labels) -> Result<(), EngineError> {
+    const DROP: &str = "DELETE FROM labels WHERE tenant = ?1 AND value = ?2 AND key = ?3 AND job = ?4";
+    const ADD: &str = "INSERT INTO labels VALUES (?1, ?2, ?3, ?4)";
+    for (text, has, other) in [(DROP, from, to), (ADD, to, from)] {
+        for (key, value) in has.iter().filter(|(key, value)| !other.has(key, value)) {
+            execute(connection, text, (tenant.0, value.as_str(), key.as_str(), sql(number)))?;
+        }
+    }
+    Ok(())
+}
+
+fn drop_row(connection: &Connection, table: Table, number: u64) -> Result<(), EngineError> {
+    execute(connection, &format!("DELETE FROM {} WHERE job = ?1", table.name()), [sql(number)])?;
+    Ok(())
+}
+
+fn conflict(connection: &Connection, key: &JobKey) -> Result<Outcome, EngineError> {
+    read::find(connection, key).map(Outcome::Conflict)
+}
+
+/// A job's internal number: its tenant above forty bits of its own, so that every key begins with the tenant.
+fn numbered(tenant: Tenant, own: u64) -> Result<u64, EngineError> {
+    const OWN_BITS: u32 = super::OWN_BITS;
+    if own >> OWN_BITS == 0 && tenant.0 < 1 << (63 - OWN_BITS) {
+        Ok(u64::from(tenant.0) << OWN_BITS | own)
+    } else {
+        Err(EngineError::Full("the store has no numbers left for jobs".into()))
+    }
+}
+
+fn execute<P: rusqlite::Params>(connection: &Connection, text: &str, columns: P) -> Result<usize, EngineError> {
+    statement(connection, text)?.execute(columns).map_err(fault)
+}

@@ -1,0 +1,244 @@
+//! The one thread that writes: it owns the writing connection, and nothing is written but by it.
+//!
+//! Promises: a batch is answered after its sync; between batches, never before an answer, it moves the write-ahead log
+//! into the tables and frees what was deleted, in bounded steps.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::oneshot;
+
+use super::{
+    Settings,
+    error::{fault, poisons},
+    log, read, schema,
+    write::Tables,
+};
+use crate::{
+    clock::Clock,
+    engine::{EngineError, Outcome, Write},
+};
+
+/// Log rows freed along with a batch, and in a transaction of their own while nothing else is to be done.
+const FREED_WITH_BATCH: usize = 64;
+const FREED_WHEN_IDLE: usize = 1000;
+
+type Answer<T> = oneshot::Sender<Result<T, EngineError>>;
+
+enum Order {
+    Commit(Vec<Write>, Answer<Vec<Outcome>>),
+    Close(Answer<()>),
+}
+
+/// The handle of the thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    orders: mpsc::Sender<Order>,
+    poison: Poison,
+}
+
+/// Why no more writes are taken, once that is so.
+#[derive(Clone, Debug, Default)]
+struct Poison(Arc<Mutex<Option<String>>>);
+
+impl Poison {
+    fn check(&self) -> Result<(), EngineError> {
+        let reason = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reason.as_ref().map_or(Ok(()), |reason| Err(EngineError::Poisoned(reason.clone())))
+    }
+
+    fn set(&self, reason: &EngineError) {
+        tracing::error!(%reason, "the store takes no more writes until it is restarted");
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_string());
+    }
+}
+
+impl Writer {
+    pub(super) fn open(directory: &Path, settings: &Settings, clock: Clock) -> Result<Self, EngineError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(read::file(directory), flags).map_err(fault)?;
+        schema::prepare_writer(&connection, settings.writer_cache_bytes)?;
+        // SQLite's own checkpoint would run inside COMMIT, before the answer, and its errors would look like the commit's.
+        let wal_pages = Arc::new(AtomicU32::new(0));
+        let seen = wal_pages.clone();
+        connection
+            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+                seen.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+                Ok(())
+            }))
+            .map_err(fault)?;
+        let tables = Tables::load(&connection, settings.kinds_max)?;
+        let poison = Poison::default();
+        let (orders, taken) = mpsc::channel();
+        let thread = Thread {
+            connection,
+            tables,
+            clock,
+            poison: poison.clone(),
+            wal_pages,
+            checkpoint_pages: settings.checkpoint_pages,
+            checkpoint_at: settings.checkpoint_pages,
+        };
+        let name = thread::Builder::new().name("sqlite-writer".into());
+        // It ends with the last sender, or on the order to close, which is answered when it has.
+        name.spawn(move || thread.run(&taken)).map_err(|error| EngineError::Unavailable(error.to_string()))?;
+        Ok(Self { orders, poison })
+    }
+
+    pub(super) fn health(&self) -> Result<(), EngineError> {
+        self.poison.check()
+    }
+
+    pub(super) async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
+        self.order(|answer| Order::Commit(batch, answer)).await
+    }
+
+    pub(super) async fn close(&self) -> Result<(), EngineError> {
+        self.order(Order::Close).await
+    }
+
+    async fn order<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let closed = || EngineError::Unavailable("the store is closed".into());
+        self.orders.send(order(answer)).map_err(|_| closed())?;
+        answered.await.map_err(|_| EngineError::Indeterminate("the writer ended before it answered".into()))?
+    }
+}
+
+struct Thread {
+    connection: Connection,
+    tables: Tables,
+    clock: Clock,
+    poison: Poison,
+    /// Pages in the write-ahead log after the last commit.
+    wal_pages: Arc<AtomicU32>,
+    checkpoint_pages: u32,
+    /// Pages at which the next checkpoint is tried; further off when readers kept the last one from ending.
+    checkpoint_at: u32,
+}
+
+impl Thread {
+    fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        loop {
+            let order = match orders.try_recv() {
+                Err(mpsc::TryRecvError::Empty) if self.tables.freeing && self.poison.check().is_ok() => {
+                    self.free();
+                    continue;
+                }
+                Err(mpsc::TryRecvError::Empty) => orders.recv().ok(),
+                Err(mpsc::TryRecvError::Disconnected) => None,
+                Ok(order) => Some(order),
+            };
+            match order {
+                Some(Order::Commit(batch, answer)) => {
+                    let outcomes = self.commit(&batch);
+                    // Whoever asked may be gone; the batch is durable all the same.
+                    let _gone = answer.send(outcomes);
+                    self.checkpoint_if_due();
+                }
+                Some(Order::Close(answer)) => {
+                    let closed = self.close();
+                    let _gone = answer.send(closed);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &[Write]) -> Result<Vec<Outcome>, EngineError> {
+        self.poison.check()?;
+        let now = self.clock.now();
+        self.transaction(|tables, connection| {
+            let outcomes = batch.iter().map(|write| tables.write(connection, write, now)).collect::<Result<_, _>>()?;
+            if tables.freeing {
+                tables.freeing = log::free_some(connection, FREED_WITH_BATCH)?;
+            }
+            tables.finish(connection)?;
+            Ok(outcomes)
+        })
+    }
+
+    /// Frees some of what was deleted, while nobody waits.
+    fn free(&mut self) {
+        let freed = self.transaction(|tables, connection| {
+            tables.freeing = log::free_some(connection, FREED_WHEN_IDLE)?;
+            Ok(())
+        });
+        if let Err(error) = freed {
+            tracing::warn!(%error, "deleted log rows could not be freed; they will be after the next deletion or start");
+            self.tables.freeing = false;
+        }
+        self.checkpoint_if_due();
+    }
+
+    fn transaction<R>(
+        &mut self,
+        work: impl FnOnce(&mut Tables, &Connection) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        let Self { connection, tables, .. } = self;
+        let done = execute(connection, "BEGIN IMMEDIATE")
+            .and_then(|()| work(tables, connection))
+            .and_then(|result| execute(connection, "COMMIT").map(|()| result));
+        match done {
+            Ok(result) => {
+                self.tables.committed();
+                Ok(result)
+            }
+            Err(error) => {
+                self.roll_back(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn roll_back(&mut self, error: &EngineError) {
+        self.tables.rolled_back();
+        // Some errors have rolled back already; then there is nothing to do.
+        let rolled_back = self.connection.is_autocommit() || execute(&self.connection, "ROLLBACK").is_ok();
+        if !rolled_back || poisons(error) {
+            self.poison.set(error);
+        }
+    }
+
+    /// Moves the write-ahead log into the tables when it is long, as far as readers let it.
+    fn checkpoint_if_due(&mut self) {
+        let pages = self.wal_pages.load(Ordering::Relaxed);
+        if pages < self.checkpoint_at || self.poison.check().is_err() {
+            return;
+        }
+        let result = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        match result.map_err(fault) {
+            Ok((in_log, moved)) if moved < in_log => self.checkpoint_at = pages + self.checkpoint_pages / 4,
+            Ok(_) => self.checkpoint_at = self.checkpoint_pages,
+            Err(error) if poisons(&error) => self.poison.set(&error),
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log could not be moved into the tables; it grows meanwhile");
+                self.checkpoint_at = pages + self.checkpoint_pages / 4;
+            }
+        }
+    }
+
+    fn close(self) -> Result<(), EngineError> {
+        self.poison.check()?;
+        // Closing the last connection moves the rest of the write-ahead log; a failure leaves it for the next start.
+        let Self { connection, tables, .. } = self;
+        drop(tables);
+        connection.close().map_err(|(_, error)| fault(error))
+    }
+}
+
+fn execute(connection: &Connection, text: &str) -> Result<(), EngineError> {
+    let mut statement = connection.prepare_cached(text).map_err(fault)?;
+    statement.execute([]).map(drop).map_err(fault)
+}
