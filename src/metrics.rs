@@ -1,0 +1,142 @@
+//! What the service counts and measures, in the OpenMetrics text format.
+//!
+//! Names follow <https://prometheus.io/docs/practices/naming/>; ids of jobs are never labels.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// All metrics of a process and the registry they are read from.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Of the store.
+    pub store: Arc<StoreMetrics>,
+    /// Of the HTTP server.
+    pub http: Arc<HttpMetrics>,
+}
+
+/// What the store measures.
+#[derive(Debug)]
+pub struct StoreMetrics {
+    /// Changes decided in one round of the committer.
+    pub batch_changes: Histogram,
+    /// Seconds from handing a batch to the engine until it was durable.
+    pub commit_seconds: Histogram,
+    /// Changes that wait for the next round.
+    pub queue_changes: Gauge,
+    /// Changes that met another writer and were decided anew.
+    pub conflicts: Counter,
+}
+
+/// What the HTTP server measures.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    /// Finished requests.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Seconds from a request's headers to its answer's headers.
+    pub seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Requests under way.
+    pub in_flight: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+}
+
+/// Which requests a duration is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteLabels {
+    /// The matched route, such as `/jobs/{id}`; never the raw path.
+    pub route: &'static str,
+    /// The method.
+    pub method: &'static str,
+}
+
+/// Which requests a count is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The matched route, such as `/jobs/{id}`; never the raw path.
+    pub route: &'static str,
+    /// The method.
+    pub method: &'static str,
+    /// The status code.
+    pub status: u16,
+}
+
+/// Which jobs a count is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct JobLabels {
+    /// Their kind.
+    pub kind: String,
+    /// Their status.
+    pub status: &'static str,
+}
+
+impl Metrics {
+    /// Fresh metrics, all zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("milepost");
+        let store = Arc::new(StoreMetrics {
+            batch_changes: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            commit_seconds: seconds(),
+            queue_changes: Gauge::default(),
+            conflicts: Counter::default(),
+        });
+        let http = Arc::new(HttpMetrics {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+        });
+        let changes = "Changes decided in one round of the committer";
+        registry.register("commit_batch_changes", changes, store.batch_changes.clone());
+        let commit = "Time from handing a batch to the engine until it was durable";
+        registry.register_with_unit("commit", commit, Unit::Seconds, store.commit_seconds.clone());
+        registry.register("commit_queue_changes", "Changes waiting for their commit", store.queue_changes.clone());
+        registry.register("commit_conflicts", "Changes decided anew after a conflict", store.conflicts.clone());
+        registry.register("http_requests", "Finished requests", http.requests.clone());
+        let duration = "Time from a request's headers to its answer's headers";
+        registry.register_with_unit("http_request", duration, Unit::Seconds, http.seconds.clone());
+        registry.register("http_requests_in_flight", "Requests under way", http.in_flight.clone());
+        registry.register("http_connections", "Open connections", http.connections.clone());
+        Self { registry, store, http }
+    }
+
+    /// Everything in the text format, with the number of jobs of each kind and status as it is now.
+    ///
+    /// # Errors
+    /// Never in practice: the text is written to memory.
+    pub fn encode(&self, jobs: impl IntoIterator<Item = (JobLabels, u64)>) -> Result<String, std::fmt::Error> {
+        let gauges = Family::<JobLabels, Gauge<u64, AtomicU64>>::default();
+        for (labels, count) in jobs {
+            gauges.get_or_create(&labels).set(count);
+        }
+        let mut counts = Registry::with_prefix("milepost");
+        counts.register("jobs", "Jobs of a kind in a status", gauges);
+        let mut text = String::new();
+        // The end-of-file mark may stand only once.
+        encode(&mut text, &counts)?;
+        text.truncate(text.trim_end().strip_suffix("# EOF").map_or(text.len(), str::len));
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// From a tenth of a millisecond to half a minute.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 19))
+}

@@ -1,0 +1,444 @@
+//! The one safe door to jobs: every reader and every writer comes through here.
+//!
+//! Promises: a change is atomic and durable before it is acknowledged or visible; a job never goes back in time for
+//! anyone who has seen it; memory is bounded by configuration, not by the number of jobs.
+//! Knows nothing of HTTP and nothing of which engine it stands on.
+
+mod cache;
+mod committer;
+mod error;
+mod queue;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    cache::Cache,
+    committer::{Changed, Horizon, Reply, Verdict},
+    queue::{Queue, Request, Submission},
+};
+pub use self::{committer::Committer, error::StoreError};
+use crate::{
+    clock::Clock,
+    engine::{Count, Engine, EngineError, Exported, Found, ListQuery, LogEnd, LogSlice, Once, Page, Stored},
+    job::{Append, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Tenant},
+    metrics::StoreMetrics,
+};
+
+/// Who calls. One tenant and no roles until tokens exist.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller {
+    /// Whose jobs the call is about.
+    pub tenant: Tenant,
+}
+
+impl Caller {
+    fn key(self, id: &JobId) -> JobKey {
+        JobKey { tenant: self.tenant, id: id.clone() }
+    }
+}
+
+/// Bounds of the store; all of them are configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds of the domain.
+    pub limits: Limits,
+    /// Memory for jobs and documents in use.
+    pub cache_bytes_max: u64,
+    /// Changes waiting for their commit.
+    pub queue_changes_max: usize,
+    /// Bytes of changes waiting for their commit.
+    pub queue_bytes_max: usize,
+    /// Changes in one commit.
+    pub commit_changes_max: usize,
+    /// How often a change is decided anew.
+    pub conflict_retries_max: u32,
+    /// How long a deleted id stays reserved.
+    pub deleted_retain_seconds: Seconds,
+    /// How long an idempotency key is remembered.
+    pub idempotency_retain_seconds: Seconds,
+    /// Lines in a document when the reader does not say how many.
+    pub document_lines: usize,
+    /// Bytes of log text in one answer.
+    pub log_page_bytes: usize,
+}
+
+/// The job store. Clones are the same store.
+#[derive(Clone)]
+pub struct JobStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Arc<dyn Engine>,
+    cache: Arc<Cache>,
+    queue: Arc<Queue>,
+    horizon: Arc<Horizon>,
+    clock: Clock,
+    settings: Arc<Settings>,
+    /// Creations under way, by tenant and idempotency key.
+    creating: Mutex<HashSet<(Tenant, String)>>,
+}
+
+/// A key under which a creation happens only once.
+#[derive(Clone, Debug)]
+pub struct IdempotencyKey {
+    /// The key the client chose.
+    pub key: String,
+    /// Digest of the parsed request: the same key with another digest is refused.
+    pub fingerprint: [u8; 32],
+}
+
+/// A job that was asked to exist.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The job as it is now.
+    pub job: Arc<Job>,
+    /// What its worker needs.
+    pub input: Option<Json>,
+    /// The lines this request appended.
+    pub lines: Arc<[LogLine]>,
+    /// Whether this request made it.
+    pub how: Creation,
+}
+
+/// What a creation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// This request made the job.
+    Made,
+    /// The job stood already and was left alone.
+    Stood,
+    /// An earlier request with the same idempotency key made the job.
+    Replayed,
+}
+
+/// A job after a change.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    /// The job as this change left it.
+    pub job: Arc<Job>,
+    /// The lines this change appended.
+    pub lines: Arc<[LogLine]>,
+    /// Lines the log had already.
+    pub duplicates: u64,
+    /// Whether this change made the result another one.
+    pub result_changed: bool,
+}
+
+/// A job and some lines of its log, from one moment.
+#[derive(Clone, Debug)]
+pub struct LogView {
+    /// The job.
+    pub job: Arc<Job>,
+    /// The lines, in order.
+    pub lines: Vec<LogLine>,
+}
+
+impl JobStore {
+    /// A store on an engine, and the task that commits for it, which must be run.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        settings: Settings,
+        clock: Clock,
+        metrics: Arc<StoreMetrics>,
+    ) -> (Self, Committer) {
+        let settings = Arc::new(settings);
+        let inner = Inner {
+            cache: Arc::new(Cache::new(settings.cache_bytes_max)),
+            queue: Arc::new(Queue::new(settings.queue_changes_max, settings.queue_bytes_max)),
+            horizon: Arc::new(Horizon::new()),
+            creating: Mutex::default(),
+            engine,
+            clock,
+            settings,
+        };
+        let committer = Committer {
+            queue: inner.queue.clone(),
+            engine: inner.engine.clone(),
+            cache: inner.cache.clone(),
+            horizon: inner.horizon.clone(),
+            clock: inner.clock.clone(),
+            settings: inner.settings.clone(),
+            metrics,
+        };
+        (Self { inner: Arc::new(inner) }, committer)
+    }
+
+    /// Makes a job of a fresh id; with a key, only once.
+    ///
+    /// # Errors
+    /// [`StoreError::IdempotencyMismatch`], [`StoreError::IdempotencyInProgress`], [`StoreError::NotFound`] when the job
+    /// of the key has been deleted, [`StoreError::TooManyKinds`], or the store's own.
+    pub async fn create(
+        &self,
+        caller: Caller,
+        new: NewJob,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Created, StoreError> {
+        let Some(IdempotencyKey { key, fingerprint }) = key else {
+            return self.make(new, None).await?.ok_or(StoreError::Contended);
+        };
+        let _reserved = Creating::reserve(&self.inner, caller.tenant, &key)?;
+        let now = self.inner.clock.now();
+        if let Some(once) = self.inner.engine.once(caller.tenant, &key, now).await? {
+            if once.fingerprint != fingerprint {
+                return Err(StoreError::IdempotencyMismatch);
+            }
+            return self.standing(caller, &once.id, Creation::Replayed).await;
+        }
+        let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
+        let once = Once { fingerprint, id: new.spec.key.id.clone(), expires_at };
+        self.make(new, Some((key, once))).await?.ok_or(StoreError::Contended)
+    }
+
+    /// Makes sure that a job of the id in `new` exists; one that stands is left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::JobExists`] when it has another kind, [`StoreError::JobDeleted`] while the id of a deleted job is
+    /// reserved, [`StoreError::TooManyKinds`], or the store's own.
+    pub async fn ensure(&self, caller: Caller, new: NewJob) -> Result<Created, StoreError> {
+        let key = new.spec.key.clone();
+        let kind = new.spec.kind.clone();
+        match self.find(&key).await? {
+            Found::Job(_) => {}
+            Found::Reserved(until) if until > self.inner.clock.now() => return Err(StoreError::JobDeleted { until }),
+            Found::Reserved(_) | Found::Missing => {
+                if let Some(created) = self.make(new, None).await? {
+                    return Ok(created);
+                }
+            }
+        }
+        let standing = self.standing(caller, &key.id, Creation::Stood).await?;
+        if standing.job.spec.kind == kind {
+            Ok(standing)
+        } else {
+            Err(StoreError::JobExists { kind: standing.job.spec.kind.clone() })
+        }
+    }
+
+    /// Changes a job, all of it in one step.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Rejected`], or the store's own.
+    pub async fn update(
+        &self,
+        caller: Caller,
+        id: &JobId,
+        change: Change,
+        guard: Guard,
+    ) -> Result<Updated, StoreError> {
+        let seen = self.read(caller, id).await?;
+        match self.submit(caller.key(id), Request::Change(Box::new(change), guard), Some(seen)).await? {
+            Verdict::Applied(changed) => {
+                let Changed { job, lines, duplicates, result_changed } = *changed;
+                Ok(Updated { job, lines, duplicates, result_changed })
+            }
+            Verdict::Stood | Verdict::Deleted => Err(StoreError::NotFound(id.clone())),
+        }
+    }
+
+    /// Appends lines to a job's log.
+    ///
+    /// # Errors
+    /// As [`JobStore::update`].
+    pub async fn append_log(
+        &self,
+        caller: Caller,
+        id: &JobId,
+        append: Append,
+        guard: Guard,
+    ) -> Result<Updated, StoreError> {
+        self.update(caller, id, Change::Append(append), guard).await
+    }
+
+    /// Removes a job and its log; of one that was deleted and whose id is still reserved: nothing, and well.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there never was one, [`StoreError::Rejected`] when it has moved since the version
+    /// of the guard, or the store's own.
+    pub async fn delete(&self, caller: Caller, id: &JobId, guard: Guard) -> Result<(), StoreError> {
+        let key = caller.key(id);
+        match self.find(&key).await? {
+            Found::Job(seen) => match self.submit(key.clone(), Request::Delete(guard), Some(seen)).await {
+                Ok(_) => Ok(()),
+                // Another deletion was faster.
+                Err(StoreError::NotFound(_)) => self.gone(&key).await,
+                Err(error) => Err(error),
+            },
+            Found::Reserved(_) | Found::Missing => self.gone(&key).await,
+        }
+    }
+
+    /// A job as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or the store's own.
+    pub async fn read(&self, caller: Caller, id: &JobId) -> Result<Stored, StoreError> {
+        let key = caller.key(id);
+        match self.inner.cache.get(&key) {
+            Some(stored) => Ok(stored),
+            None => match self.find(&key).await? {
+                Found::Job(stored) => Ok(stored),
+                Found::Reserved(_) | Found::Missing => Err(StoreError::NotFound(id.clone())),
+            },
+        }
+    }
+
+    /// The document that a poll gets: the job with the last lines of its log. Encoded once for each version.
+    ///
+    /// # Errors
+    /// As [`JobStore::read`].
+    pub async fn document(&self, stored: &Stored) -> Result<Bytes, StoreError> {
+        if let Some(text) = self.inner.cache.document(stored) {
+            return Ok(text);
+        }
+        let lines = self.lines(stored, LogEnd::Newest, self.inner.settings.document_lines).await?;
+        let text = Bytes::from(Document::new(&stored.job).with_logs(&lines).encode());
+        self.inner.cache.put_document(stored, text.clone());
+        Ok(text)
+    }
+
+    /// Lines of a job's log, of the moment in which `stored` was read; at most `log_page_bytes` of them.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the job has gone meanwhile, or the store's own.
+    pub async fn lines(&self, stored: &Stored, from: LogEnd, lines_max: usize) -> Result<Vec<LogLine>, StoreError> {
+        let log = &stored.job.log;
+        let nothing = match from {
+            LogEnd::After(seq) => seq >= log.count,
+            LogEnd::Newest => lines_max == 0,
+        };
+        if nothing || log.count == log.dropped {
+            return Ok(Vec::new());
+        }
+        let slice = LogSlice { from, lines_max, bytes_max: self.inner.settings.log_page_bytes };
+        let lines = self.inner.engine.log(stored, slice).await?;
+        lines.ok_or_else(|| StoreError::NotFound(stored.job.key().id.clone()))
+    }
+
+    /// The input a job was created with.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn input(&self, stored: &Stored) -> Result<Option<Json>, StoreError> {
+        Ok(self.inner.engine.input(stored).await?)
+    }
+
+    /// One page of a tenant's jobs.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        let page = self.inner.engine.list(query).await?;
+        self.inner.horizon.reached().await;
+        Ok(page)
+    }
+
+    /// How many jobs there are of each kind in each status.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn counts(&self) -> Result<Vec<Count>, StoreError> {
+        Ok(self.inner.engine.counts().await?)
+    }
+
+    /// Everything, from one consistent moment.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, StoreError> {
+        let pieces = self.inner.engine.export().await?;
+        self.inner.horizon.reached().await;
+        Ok(pieces)
+    }
+
+    /// Whether changes are taken.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn health(&self) -> Result<(), StoreError> {
+        Ok(self.inner.engine.health()?)
+    }
+
+    /// The time that decisions are made at.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// The bounds this store keeps to.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Takes no more changes; those that wait are still committed and answered.
+    pub fn close(&self) {
+        self.inner.queue.close();
+    }
+
+    /// The job, as memory or else the engine has it.
+    async fn find(&self, key: &JobKey) -> Result<Found, StoreError> {
+        Ok(self.inner.cache.get_or_load(key, self.inner.engine.find(key)).await?)
+    }
+
+    async fn make(&self, new: NewJob, once: Option<(String, Once)>) -> Result<Option<Created>, StoreError> {
+        let input = new.input.clone();
+        let request = Request::Create(Box::new(new.clone()), once);
+        match self.submit(new.spec.key, request, None).await? {
+            Verdict::Applied(changed) => {
+                Ok(Some(Created { job: changed.job, input, lines: changed.lines, how: Creation::Made }))
+            }
+            Verdict::Stood | Verdict::Deleted => Ok(None),
+        }
+    }
+
+    async fn standing(&self, caller: Caller, id: &JobId, how: Creation) -> Result<Created, StoreError> {
+        let stored = self.read(caller, id).await?;
+        let input = self.input(&stored).await?;
+        Ok(Created { job: stored.job, input, lines: Vec::new().into(), how })
+    }
+
+    /// Well when the id is that of a deleted job.
+    async fn gone(&self, key: &JobKey) -> Result<(), StoreError> {
+        match self.inner.engine.find(key).await? {
+            Found::Reserved(until) if until > self.inner.clock.now() => Ok(()),
+            Found::Reserved(_) | Found::Missing => Err(StoreError::NotFound(key.id.clone())),
+            // Made anew between two looks.
+            Found::Job(_) => Err(StoreError::Contended),
+        }
+    }
+
+    async fn submit(&self, key: JobKey, request: Request, seen: Option<Stored>) -> Result<Verdict, StoreError> {
+        let (reply, answer): (_, Reply) = oneshot::channel();
+        self.inner.queue.push(Submission { key, request, seen, conflicts: 0, reply })?;
+        match answer.await {
+            Ok(verdict) => verdict,
+            Err(_) => Err(EngineError::Indeterminate("the committer ended before it answered".into()).into()),
+        }
+    }
+}
+
+/// Holds an idempotency key while its first request is under way.
+struct Creating<'a> {
+    inner: &'a Inner,
+    entry: (Tenant, String),
+}
+
+impl<'a> Creating<'a> {
+    fn reserve(inner: &'a Inner, tenant: Tenant, key: &str) -> Result<Self, StoreError> {
+        let entry = (tenant, key.to_owned());
+        let mut creating = inner.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        if creating.insert(entry.clone()) { Ok(Self { inner, entry }) } else { Err(StoreError::IdempotencyInProgress) }
+    }
+}
+
+impl Drop for Creating<'_> {
+    fn drop(&mut self) {
+        self.inner.creating.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry);
+    }
+}

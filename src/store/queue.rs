@@ -1,0 +1,146 @@
+//! Changes waiting for the committer: a vector that is swapped out whole, so that a change costs a push and no wake-up
+//! while others wait already.
+//!
+//! Promises: arrival order; never more than the configured number and bytes; after closing, what is in it is still given
+//! out and nothing more is taken.
+
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::{StoreError, committer::Verdict};
+use crate::{
+    engine::{Once, Stored},
+    job::{Change, Guard, JobKey, NewJob},
+};
+
+/// What is asked of one job.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Make it, under an idempotency key if there is one.
+    Create(Box<NewJob>, Option<(String, Once)>),
+    /// Change it.
+    Change(Box<Change>, Guard),
+    /// Remove it.
+    Delete(Guard),
+}
+
+impl Request {
+    /// Bytes of clients' data that waiting holds in memory.
+    fn weight(&self) -> usize {
+        const FIXED: usize = 512;
+        FIXED
+            + match self {
+                Self::Create(new, _) => new.lines.weight() + new.input.as_ref().map_or(0, |input| input.as_str().len()),
+                Self::Change(change, _) => change.weight(),
+                Self::Delete(_) => 0,
+            }
+    }
+}
+
+/// A request on its way to the committer, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) key: JobKey,
+    pub(super) request: Request,
+    /// The job as the caller last saw it; serves when the cache has forgotten it.
+    pub(super) seen: Option<Stored>,
+    /// How often another writer was faster.
+    pub(super) conflicts: u32,
+    pub(super) reply: oneshot::Sender<Result<Verdict, StoreError>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrival: Notify,
+    changes_max: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    submissions: Vec<Submission>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(changes_max: usize, bytes_max: usize) -> Self {
+        Self { waiting: Mutex::default(), arrival: Notify::new(), changes_max, bytes_max }
+    }
+
+    /// Adds a submission at the end.
+    ///
+    /// # Errors
+    /// [`StoreError::Overloaded`] when it is full, [`StoreError::Draining`] when it is closed.
+    pub(super) fn push(&self, submission: Submission) -> Result<(), StoreError> {
+        let weight = submission.request.weight();
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(StoreError::Draining);
+        }
+        // A single change always fits, whatever its size: bodies have a limit of their own.
+        let over = waiting.submissions.len() >= self.changes_max || waiting.bytes + weight > self.bytes_max;
+        if over && !waiting.submissions.is_empty() {
+            return Err(StoreError::Overloaded);
+        }
+        waiting.bytes += weight;
+        waiting.submissions.push(submission);
+        let first = waiting.submissions.len() == 1;
+        drop(waiting);
+        if first {
+            self.arrival.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The next submissions in order, at most `most`; waits for one. `None` when closed and empty.
+    pub(super) async fn take(&self, most: usize) -> Option<Vec<Submission>> {
+        loop {
+            {
+                let mut waiting = self.lock();
+                if !waiting.submissions.is_empty() {
+                    return Some(waiting.take(most));
+                }
+                if waiting.closed {
+                    return None;
+                }
+            }
+            self.arrival.notified().await;
+        }
+    }
+
+    /// How many submissions wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().submissions.len()
+    }
+
+    /// Takes nothing more.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrival.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing that holds the lock can panic half-way through a change of it.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn take(&mut self, most: usize) -> Vec<Submission> {
+        if self.submissions.len() <= most {
+            self.bytes = 0;
+            return mem::take(&mut self.submissions);
+        }
+        let rest = self.submissions.split_off(most);
+        let taken = mem::replace(&mut self.submissions, rest);
+        self.bytes -= taken.iter().map(|submission| submission.request.weight()).sum::<usize>();
+        taken
+    }
+}
