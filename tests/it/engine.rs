@@ -1,0 +1,413 @@
+//! What an engine promises beneath the server: logs of any length, lists, conflicts, reserved ids, freed space.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use milepost::{
+    clock::Clock,
+    engine::{
+        Cursor, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Order, Outcome, Put, Stored, Write,
+        sqlite::{Settings, Sqlite},
+    },
+    job::{
+        Append, Attempt, Change, Guard, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, Limits, Lines,
+        LogLine, NewJob, Patch, Seconds, Spec, Status, Tenant, Timestamp,
+    },
+};
+use proptest::{prelude::*, test_runner::TestRunner};
+use serde_json::json;
+use tempfile::TempDir;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn limits() -> Limits {
+    Limits {
+        line_bytes_max: 1000,
+        job_lines_max: 20_000,
+        job_log_bytes_max: 1 << 30,
+        late_log_seconds: Seconds(60),
+        result_bytes_max: 1000,
+        error_bytes_max: 1000,
+        writers_max: 64,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        read_connections: 2,
+        writer_cache_bytes: 1 << 20,
+        reader_cache_bytes: 1 << 20,
+        checkpoint_pages: 1000,
+        kinds_max: 5,
+    }
+}
+
+fn open_at(directory: &Path, now: Timestamp) -> Sqlite {
+    Sqlite::open(directory, settings(), Clock::manual(now)).expect("the store opens")
+}
+
+fn open(directory: &Path) -> Sqlite {
+    open_at(directory, NOW)
+}
+
+fn new_job(id: &str, kind: &str, labels: &[(&str, &str)]) -> NewJob {
+    let label =
+        |(key, value): &(&str, &str)| (LabelKey::try_from(*key).unwrap(), LabelValue::try_from(*value).unwrap());
+    NewJob {
+        spec: Spec {
+            key: key(id),
+            kind: Kind::try_from(kind).unwrap(),
+            priority: 3,
+            max_attempts: 2,
+            lease_seconds: Some(Seconds(30)),
+            timeout_seconds: None,
+            queue_ttl_seconds: Some(Seconds(7)),
+            cancel_grace_seconds: None,
+            retain_seconds: Some(Seconds(9)),
+            created_at: NOW,
+        },
+        input: None,
+        labels: Labels::try_from(labels.iter().map(label).collect::<std::collections::BTreeMap<_, _>>()).unwrap(),
+        processing: false,
+        stage: None,
+        lines: Lines::default(),
+    }
+}
+
+fn key(id: &str) -> JobKey {
+    JobKey { tenant: Tenant(0), id: JobId::try_from(id).unwrap() }
+}
+
+fn creation(new: &NewJob) -> Write {
+    let made = Job::create(new, &limits(), NOW);
+    let put = Put::New { job: Arc::new(made.next), input: new.input.clone(), once: None };
+    Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines] }
+}
+
+async fn commit(engine: &Sqlite, write: Write) -> Outcome {
+    engine.commit(vec![write]).await.expect("the commit works").remove(0)
+}
+
+async fn create(engine: &Sqlite, new: &NewJob) -> Stored {
+    assert!(matches!(commit(engine, creation(new)).await, Outcome::Committed(_)));
+    find(engine, new.spec.key.id.as_str()).await
+}
+
+async fn find(engine: &Sqlite, id: &str) -> Stored {
+    match engine.find(&key(id)).await.expect("the read works") {
+        Found::Job(stored) => stored,
+        other => panic!("{id}: {other:?}"),
+    }
+}
+
+/// Applies a change as the store does and tells where the job is then.
+async fn change(engine: &Sqlite, before: &Stored, change: &Change) -> Stored {
+    let guard = Guard { attempt: Some(before.job.attempt), versions: None };
+    let applied = before.job.apply(change, &guard, &limits(), NOW).expect("the change is legal");
+    let job = Arc::new(applied.next);
+    let write = Write {
+        key: job.key().clone(),
+        before: Some(before.clone()),
+        put: Put::Changed(job.clone()),
+        lines: vec![applied.lines],
+    };
+    match commit(engine, write).await {
+        Outcome::Committed(place) => Stored { job, place },
+        other => panic!("{other:?}"),
+    }
+}
+
+fn append(texts: impl IntoIterator<Item = String>) -> Change {
+    let mut lines = Lines::default();
+    texts.into_iter().for_each(|text| lines.push(&text, &limits()));
+    Change::Append(Append { lines, ..Append::default() })
+}
+
+async fn log(engine: &Sqlite, stored: &Stored, from: LogEnd, lines_max: usize) -> Vec<LogLine> {
+    let slice = LogSlice { from, lines_max, bytes_max: 1 << 20 };
+    engine.log(stored, slice).await.expect("the read works").expect("the job is there")
+}
+
+#[tokio::test]
+async fn what_was_committed_is_read_back_whole_after_reopening() {
+    let directory = TempDir::new().unwrap();
+    let mut new = new_job("one", "restyle", &[("user", "42"), ("tier", "free")]);
+    new.input = Some(Json::try_from(&json!({"clip": "/v/1.mp4", "deep": [1, [2.5, null]]})).unwrap());
+    new.lines.push("hello", &limits());
+    let engine = open(directory.path());
+    let made = create(&engine, &new).await;
+    let mut lines = Lines::default();
+    lines.push("second", &limits());
+    let patch = Patch {
+        status: Some(Status::Failed),
+        stage: milepost::job::Edit::Set("Matting subject".try_into().unwrap()),
+        result: milepost::job::Edit::Set(Json::try_from(&json!({"part": 1})).unwrap()),
+        error: milepost::job::Edit::Set(Json::try_from(&json!({"reason": "x", "message": "y\nz"})).unwrap()),
+        lines: Lines { origin: Some(milepost::job::Origin { writer: "w".try_into().unwrap(), seq: 1 }), ..lines },
+        ..Patch::default()
+    };
+    let failed = change(&engine, &made, &Change::Patch(patch)).await;
+    engine.close().await.unwrap();
+    drop(engine);
+    let engine = open(directory.path());
+    let read = find(&engine, "one").await;
+    assert_eq!(read.job, failed.job);
+    assert_eq!(read.place, failed.place);
+    assert_eq!(engine.input(&read).await.unwrap(), new.input);
+    let texts: Vec<_> = log(&engine, &read, LogEnd::After(0), 10).await.into_iter().map(|line| line.text).collect();
+    assert_eq!(texts, ["hello".into(), "second".into()] as [Arc<str>; 2]);
+}
+
+#[tokio::test]
+async fn any_line_of_a_long_log_is_found_and_trimmed_ones_are_freed() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let mut stored = create(&engine, &new_job("long", "k", &[])).await;
+    let mut said: Vec<String> = Vec::new();
+    // Far over the longer stride, in rows of one to three lines, and over the limit, so that old ones go.
+    for step in 0..13_000_usize {
+        let texts: Vec<_> = (0..step % 3 + 1).map(|line| format!("line {} of step {step}", line + 1)).collect();
+        said.extend(texts.clone());
+        stored = change(&engine, &stored, &append(texts)).await;
+    }
+    let count = said.len() as u64;
+    assert_eq!(stored.job.log.count, count);
+    assert_eq!(stored.job.log.dropped, count - 20_000);
+    let first = stored.job.log.first();
+    let expect = |from: u64, until: u64| -> Vec<(u64, String)> {
+        (from..=until).map(|seq| (seq, said[usize::try_from(seq).unwrap() - 1].clone())).collect()
+    };
+    let told = |lines: Vec<LogLine>| -> Vec<(u64, String)> {
+        lines.into_iter().map(|line| (line.seq, line.text.to_string())).collect()
+    };
+    for after in [0, first - 1, first, first + 1, first + 4_095, first + 4_096, first + 4_097, count - 2, count - 1] {
+        let from = after.max(first - 1) + 1;
+        let read = told(log(&engine, &stored, LogEnd::After(after), 70).await);
+        assert_eq!(read, expect(from, count.min(from + 69)), "after {after}");
+    }
+    assert_eq!(log(&engine, &stored, LogEnd::After(count), 70).await, []);
+    assert_eq!(told(log(&engine, &stored, LogEnd::Newest, 100).await), expect(count - 99, count));
+    assert_eq!(told(log(&engine, &stored, LogEnd::Newest, 100_000).await), expect(first, count));
+    engine.close().await.unwrap();
+    let rows = |query: &str| -> u64 {
+        let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
+        file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+    };
+    // 20,000 lines are kept in two rows of three; trimming is freed a thousand lines at a time.
+    assert!(rows("SELECT count(*) FROM log_rows") < 10_000 + 1_100);
+    drop(engine);
+    let engine = open(directory.path());
+    let stored = find(&engine, "long").await;
+    let write = Write {
+        key: key("long"),
+        before: Some(stored),
+        put: Put::Deleted { reserved_until: Timestamp(NOW.0 + 5) },
+        lines: vec![],
+    };
+    assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
+    // Freeing goes on in the background; each commit does its part as well, so enough of them have freed it all.
+    for step in 0..200 {
+        create(&engine, &new_job(&format!("other-{step}"), "k", &[])).await;
+    }
+    engine.close().await.unwrap();
+    assert_eq!(rows("SELECT count(*) FROM log_rows"), 0);
+    for table in ["details", "inputs", "results", "labels", "freed"] {
+        let left = rows(&format!("SELECT count(*) FROM {table}"));
+        assert_eq!(left, if table == "details" { 200 } else { 0 }, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_log_keeps_to_its_bytes_from_either_end() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let mut stored = create(&engine, &new_job("bytes", "k", &[])).await;
+    for _ in 0..10 {
+        stored = change(&engine, &stored, &append((0..3).map(|_| "x".repeat(100)))).await;
+    }
+    let seqs = async |from, bytes_max| {
+        let slice = LogSlice { from, lines_max: 1000, bytes_max };
+        let lines = engine.log(&stored, slice).await.unwrap().unwrap();
+        lines.into_iter().map(|line| line.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(LogEnd::After(4), 450).await, [5, 6, 7, 8]);
+    assert_eq!(seqs(LogEnd::Newest, 450).await, [27, 28, 29, 30]);
+    assert_eq!(seqs(LogEnd::After(4), 1).await, [5], "the first line is always given");
+    assert_eq!(seqs(LogEnd::Newest, 1).await, [30]);
+}
+
+#[tokio::test]
+async fn a_write_on_another_state_than_the_stored_one_is_a_conflict() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let old = create(&engine, &new_job("one", "k", &[])).await;
+    let new = change(&engine, &old, &append(["a".into()])).await;
+    let stale = Write {
+        key: key("one"),
+        before: Some(old.clone()),
+        put: Put::Changed(old.job.clone()),
+        lines: vec![vec![LogLine { seq: 1, at: NOW, attempt: Attempt(1), text: "b".into() }].into()],
+    };
+    let stale_deletion =
+        Write { put: Put::Deleted { reserved_until: NOW }, lines: vec![], key: key("one"), before: Some(old) };
+    for write in [stale, stale_deletion, creation(&new_job("one", "other", &[]))] {
+        match commit(&engine, write).await {
+            Outcome::Conflict(Found::Job(found)) => assert_eq!(found.job, new.job),
+            other => panic!("{other:?}"),
+        }
+    }
+    let texts: Vec<_> = log(&engine, &new, LogEnd::After(0), 10).await.into_iter().map(|line| line.text).collect();
+    assert_eq!(texts, ["a".into()] as [Arc<str>; 1]);
+}
+
+#[tokio::test]
+async fn a_deleted_id_is_reserved_and_then_free_and_never_sees_the_old_log() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let delete = async |reserved_until| {
+        let stored = find(&engine, "one").await;
+        let put = Put::Deleted { reserved_until };
+        let write = Write { key: key("one"), before: Some(stored), put, lines: vec![] };
+        assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
+    };
+    let stored = create(&engine, &new_job("one", "k", &[])).await;
+    change(&engine, &stored, &append(["old".into()])).await;
+    delete(Timestamp(NOW.0 + 1)).await;
+    assert!(matches!(engine.find(&key("one")).await.unwrap(), Found::Reserved(Timestamp(1_000_001))));
+    match commit(&engine, creation(&new_job("one", "k", &[]))).await {
+        Outcome::Conflict(Found::Reserved(until)) => assert_eq!(until.0, NOW.0 + 1),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(engine.log(&stored, LogSlice { from: LogEnd::Newest, lines_max: 9, bytes_max: 9 }).await.unwrap(), None);
+    // The reservation ends now.
+    engine.close().await.unwrap();
+    drop(engine);
+    let engine = open_at(directory.path(), Timestamp(NOW.0 + 2));
+    let again = create(&engine, &new_job("one", "k", &[])).await;
+    assert_ne!(again.place.number, stored.place.number);
+    assert_eq!(log(&engine, &again, LogEnd::Newest, 10).await, []);
+}
+
+#[tokio::test]
+async fn one_kind_too_many_is_refused_and_leaves_nothing() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    for kind in 0..5 {
+        create(&engine, &new_job(&format!("job-{kind}"), &format!("kind-{kind}"), &[])).await;
+    }
+    assert!(matches!(commit(&engine, creation(&new_job("more", "kind-5", &[]))).await, Outcome::TooManyKinds));
+    assert!(matches!(engine.find(&key("more")).await.unwrap(), Found::Missing));
+    create(&engine, &new_job("known", "kind-0", &[])).await;
+    let counts = engine.counts().await.unwrap();
+    assert_eq!(counts.iter().map(|count| count.jobs).collect::<Vec<_>>(), [2, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_remembered_until_it_expires() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let new = new_job("one", "k", &[]);
+    let once = Once { fingerprint: [7; 32], id: new.spec.key.id.clone(), expires_at: Timestamp(NOW.0 + 10) };
+    let mut write = creation(&new);
+    if let Put::New { once: slot, .. } = &mut write.put {
+        *slot = Some(("key".into(), once.clone()));
+    }
+    commit(&engine, write).await;
+    let at = async |now: u64, tenant: u32| engine.once(Tenant(tenant), "key", Timestamp(now)).await.unwrap();
+    assert_eq!(at(NOW.0 + 9, 0).await, Some(once));
+    assert_eq!(at(NOW.0 + 10, 0).await, None);
+    assert_eq!(at(NOW.0, 1).await, None);
+}
+
+#[tokio::test]
+async fn one_process_has_the_store() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let second = Sqlite::open(directory.path(), settings(), Clock::system());
+    assert!(matches!(second, Err(EngineError::Locked(_))), "{second:?}");
+    engine.close().await.unwrap();
+    drop(engine);
+    open(directory.path());
+}
+
+/// Lists are what filtering and sorting all jobs in memory would give, page by page.
+#[test]
+fn lists_are_what_a_plain_filter_gives() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let directory = TempDir::new().unwrap();
+    let engine = runtime.block_on(async { open(directory.path()) });
+    let mut all = Vec::new();
+    runtime.block_on(async {
+        for number in 0..300_u32 {
+            let user = (number % 7).to_string();
+            let labels: &[(&str, &str)] = match number % 3 {
+                0 => &[],
+                1 => &[("user", &user)],
+                _ => &[("user", &user), ("other", "3")],
+            };
+            let id = format!("{}{number}", if number % 2 == 0 { "even-" } else { "odd-" });
+            let mut stored = create(&engine, &new_job(&id, &format!("kind-{}", number % 4), labels)).await;
+            let status = Status::ALL[number as usize % 5];
+            if status != Status::Queued {
+                let patch = Patch { status: Some(status), ..Patch::default() };
+                stored = change(&engine, &stored, &Change::Patch(patch)).await;
+            }
+            all.push(stored.job);
+        }
+    });
+    let some = |max: usize, of: usize| prop::collection::btree_set(0..of, 0..=max);
+    let label = prop::option::of((prop::sample::select(vec!["user", "other", "none"]), 0..8_u32));
+    let text = prop::option::of(prop::sample::select(vec!["even-", "odd-1", "3", "even-100", "nothing", "o"]));
+    let strategy =
+        (some(2, 5), some(2, 5), label, text, any::<bool>(), 1..40_usize, prop::sample::select(vec![7, 1000]));
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() });
+    let checked = runner.run(&strategy, |(statuses, kinds, label, text, oldest, jobs_max, scan_max)| {
+        let statuses: Vec<_> = statuses.into_iter().map(|index| Status::ALL[index]).collect();
+        // The fifth kind does not exist.
+        let kinds: Vec<_> = kinds.into_iter().map(|kind| Kind::try_from(&*format!("kind-{kind}")).unwrap()).collect();
+        let labels: Vec<_> = label
+            .into_iter()
+            .map(|(key, value)| (LabelKey::try_from(key).unwrap(), LabelValue::try_from(&*value.to_string()).unwrap()))
+            .collect();
+        let mut expected: Vec<String> = all
+            .iter()
+            .filter(|job| statuses.is_empty() || statuses.contains(&job.status()))
+            .filter(|job| kinds.is_empty() || kinds.contains(&job.spec.kind))
+            .filter(|job| labels.iter().all(|(key, value)| job.labels.has(key, value)))
+            .filter(|job| {
+                text.is_none_or(|text| {
+                    job.key().id.as_str().starts_with(text)
+                        || job.labels.iter().any(|(_, value)| value.as_str() == text)
+                })
+            })
+            .map(|job| job.key().id.to_string())
+            .collect();
+        if !oldest {
+            expected.reverse();
+        }
+        let mut query = ListQuery {
+            tenant: Tenant(0),
+            statuses,
+            kinds,
+            labels,
+            text: text.map(str::to_owned),
+            order: if oldest { Order::Oldest } else { Order::Newest },
+            after: None,
+            jobs_max,
+            scan_max,
+        };
+        let mut listed = Vec::new();
+        let mut cursors = BTreeSet::new();
+        loop {
+            let page = runtime.block_on(engine.list(query.clone())).unwrap();
+            prop_assert!(page.jobs.len() <= jobs_max);
+            listed.extend(page.jobs.iter().map(|job| job.key().id.to_string()));
+            let Some(Cursor(next)) = page.next else { break };
+            prop_assert!(cursors.insert(next), "a page begins where an earlier one did");
+            query.after = page.next;
+        }
+        prop_assert_eq!(listed, expected);
+        Ok(())
+    });
+    checked.unwrap();
+}
