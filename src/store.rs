@@ -7,6 +7,7 @@
 mod cache;
 mod committer;
 mod error;
+pub mod portable;
 mod queue;
 
 use std::{

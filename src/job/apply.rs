@@ -236,13 +236,13 @@ impl Step<'_> {
             self.job.check_version(self.guard)?;
             return Err(Rejection::AlreadyFinished(self.job.status()));
         }
-        // Without a count of its writer, a line of a repeated PATCH cannot be told from the one that came the first time.
-        let more_than_lines = members || patch.labels != LabelEdit::default();
-        let repeated = more_than_lines && patch.lines.origin.is_none();
-        if patch.lines.is_empty() || repeated {
+        // It is a repeat if it names more than lines. Without a count of its writer, a line of a repeat cannot be told from
+        // the one that came the first time.
+        let repeat = members || patch.labels != LabelEdit::default();
+        if patch.lines.is_empty() || (repeat && patch.lines.origin.is_none()) {
             return Ok(self.done(self.job.clone(), Vec::new(), 0));
         }
-        self.late_lines(&patch.lines)
+        self.late_lines(&patch.lines, repeat)
     }
 
     fn append(&self, append: &Append) -> Result<Applied, Rejection> {
@@ -257,7 +257,7 @@ impl Step<'_> {
                 self.job.check_version(self.guard)?;
                 return Err(Rejection::AlreadyFinished(self.job.status()));
             }
-            return self.late_lines(&append.lines);
+            return self.late_lines(&append.lines, false);
         }
         self.job.check_version(self.guard)?;
         let (mut next, lines, duplicates) = self.log(&append.lines)?;
@@ -265,12 +265,14 @@ impl Step<'_> {
         Ok(self.done(next, lines, duplicates))
     }
 
-    /// Workers flush after finishing: lines of the last attempt are taken for a while. Known ones are a repeat.
-    fn late_lines(&self, lines: &Lines) -> Result<Applied, Rejection> {
+    /// Workers flush after finishing: lines of the last attempt are taken for a while, and known ones let pass for ever.
+    fn late_lines(&self, lines: &Lines, repeat: bool) -> Result<Applied, Rejection> {
         let logged = self.log(lines);
-        let repeat = matches!(&logged, Ok((_, appended, _)) if appended.is_empty());
-        if !repeat {
-            self.job.check_version(self.guard)?;
+        let known = matches!(&logged, Ok((_, appended, _)) if appended.is_empty());
+        if !known {
+            if !repeat {
+                self.job.check_version(self.guard)?;
+            }
             let late = self.job.state.end().is_some_and(|end| self.now > end.at.after(self.limits.late_log_seconds));
             if late {
                 return Err(Rejection::AlreadyFinished(self.job.status()));

@@ -15,6 +15,11 @@ impl Json {
         self.0.get()
     }
 
+    /// The compact text as a part that other JSON can be built around.
+    pub fn as_raw(&self) -> &RawValue {
+        &self.0
+    }
+
     /// The value as a tree.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(self.as_str()).unwrap_or(Value::Null)

@@ -1,0 +1,85 @@
+//! From the configuration to the settings of each part.
+
+use axum::http::HeaderValue;
+
+use crate::{
+    config::{Config, CorsOrigin, LoggedRequests},
+    engine::sqlite,
+    http::{self, BatchSettings, RequestLog, serve::ServerSettings},
+    job::{Limits, Seconds},
+    store,
+};
+
+/// Settings of the embedded engine.
+pub(super) fn sqlite(config: &Config) -> sqlite::Settings {
+    sqlite::Settings {
+        read_connections: config.sqlite.read_connections,
+        writer_cache_bytes: config.sqlite.writer_cache_bytes,
+        reader_cache_bytes: config.sqlite.reader_cache_bytes,
+        checkpoint_pages: config.sqlite.checkpoint_pages,
+        kinds_max: config.jobs.kinds_max,
+    }
+}
+
+/// Settings of the store.
+pub(super) fn store(config: &Config) -> store::Settings {
+    store::Settings {
+        limits: Limits {
+            line_bytes_max: config.logs.line_bytes_max,
+            job_lines_max: config.logs.job_lines_max,
+            job_log_bytes_max: config.logs.job_log_bytes_max,
+            late_log_seconds: Seconds(config.logs.late_log_seconds),
+            result_bytes_max: config.jobs.result_bytes_max,
+            error_bytes_max: config.jobs.error_bytes_max,
+            writers_max: config.logs.writers_max,
+        },
+        cache_bytes_max: config.store.cache_bytes_max,
+        queue_changes_max: config.store.queue_changes_max,
+        queue_bytes_max: config.store.queue_bytes_max,
+        commit_changes_max: config.store.commit_changes_max,
+        conflict_retries_max: config.store.conflict_retries_max,
+        deleted_retain_seconds: Seconds(config.jobs.deleted_retain_seconds),
+        idempotency_retain_seconds: Seconds(config.jobs.idempotency_retain_seconds),
+        document_lines: config.logs.document_lines,
+        log_page_bytes: config.logs.log_page_bytes,
+    }
+}
+
+/// Settings of the routes.
+pub(super) fn http(config: &Config) -> http::Settings {
+    // The configuration takes no origin that would not be a header.
+    let origin = |origin: &CorsOrigin| HeaderValue::from_str(origin.as_str()).ok();
+    http::Settings {
+        body_bytes_max: config.http.body_bytes_max,
+        body_read_seconds: config.http.body_read_seconds,
+        json_depth_max: config.http.json_depth_max,
+        cors_origins: config.http.cors_origins.iter().filter_map(origin).collect(),
+        input_bytes_max: config.jobs.input_bytes_max,
+        append_lines_max: config.logs.append_lines_max,
+        page_lines: config.logs.page_lines,
+        page_lines_max: config.logs.page_lines_max,
+        page_jobs: config.lists.page_jobs,
+        page_jobs_max: config.lists.page_jobs_max,
+        scan_jobs_max: config.lists.scan_jobs_max,
+        batch: BatchSettings {
+            operations_max: config.batch.operations_max,
+            window: config.batch.window,
+            line_bytes_max: config.batch.line_bytes_max,
+        },
+        requests: match config.log.requests {
+            LoggedRequests::All => RequestLog::All,
+            LoggedRequests::Failed => RequestLog::Failed,
+            LoggedRequests::None => RequestLog::None,
+        },
+    }
+}
+
+/// Settings of the connections.
+pub(super) fn server(config: &Config) -> ServerSettings {
+    ServerSettings {
+        connections_max: config.http.connections_max,
+        header_bytes_max: config.http.header_bytes_max,
+        header_read_seconds: config.http.header_read_seconds,
+        drain_seconds: config.http.drain_seconds,
+    }
+}

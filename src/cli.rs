@@ -1,0 +1,197 @@
+//! The command line: what may be asked of the program, and everything it does but serving.
+//!
+//! Promises: exit code 0 when what was asked is done, 64 for a bad command line or configuration, 1 otherwise; stdout
+//! carries only what was asked for.
+
+mod healthcheck;
+mod transfer;
+
+use std::{
+    env, fmt,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+pub use self::{healthcheck::Unwell, transfer::TransferError};
+use crate::{
+    app::{StartError, StopError},
+    config::{self, Config, Flags, Problems},
+    http,
+    tasks::Death,
+    telemetry::TelemetryError,
+};
+
+/// The job store every backend with `jobs = {}` in its web process should have had.
+#[derive(Debug, Parser)]
+#[command(name = "milepost", version)]
+pub struct Cli {
+    /// A file that changes single keys of the configuration [or MILEPOST_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port, such as 127.0.0.1:8080; port 0 takes a free one [or MILEPOST_LISTEN]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Directory where jobs are kept [or MILEPOST_STORE]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    store: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve jobs over HTTP until SIGTERM or SIGINT
+    Serve,
+    /// Look whether the configuration is fine, and say all that is not
+    CheckConfig,
+    /// Print every key of the configuration with its default
+    DefaultConfig,
+    /// Print the OpenAPI document of the service
+    Openapi,
+    /// Ask the service at the configured address whether it is ready
+    Healthcheck,
+    /// Write all jobs as NDJSON; also while the service runs
+    Export {
+        /// Where to [default: stdout]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Read an export into the store; not while the service runs
+    Import {
+        /// The export; `-` is stdin
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Copy the store as it is now, to be used as a store; also while the service runs
+    Backup {
+        /// The copy, which must not exist yet
+        file: PathBuf,
+    },
+}
+
+/// Why the program ends without having done what was asked.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// There is no log.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The system did not give what every program needs.
+    #[error("{what}: {cause}")]
+    System {
+        /// What failed.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The service could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The service could not go on.
+    #[error(transparent)]
+    Death(#[from] Death),
+    /// The service could not stop in order.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    /// A second signal came while the service was stopping.
+    #[error("stopped at once by a second signal")]
+    Impatience,
+    /// The service is not ready.
+    #[error(transparent)]
+    Unwell(#[from] Unwell),
+    /// Jobs could not be brought out of the store or into it.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+}
+
+impl CliError {
+    /// Of a call of the system.
+    pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::System { what, cause }
+    }
+
+    /// The exit code that tells of it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => Cli::USAGE.into(),
+            Self::Telemetry(_)
+            | Self::System { .. }
+            | Self::Start(_)
+            | Self::Death(_)
+            | Self::Stop(_)
+            | Self::Impatience
+            | Self::Unwell(_)
+            | Self::Transfer(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl Cli {
+    /// The exit code for a bad command line or configuration: EX_USAGE of sysexits.h.
+    const USAGE: u8 = 64;
+
+    /// What this process was asked to do; or, after the help or a complaint is printed, the code to exit with.
+    ///
+    /// # Errors
+    /// The exit code.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|said| {
+            // There is nowhere to tell that stdout or stderr is closed.
+            let _closed = said.print();
+            if said.use_stderr() { Self::USAGE.into() } else { ExitCode::SUCCESS }
+        })
+    }
+
+    /// The configuration of this command line and the environment of this process.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn config(&self) -> Result<Config, Problems> {
+        let flags = Flags { config: self.config.clone(), listen: self.listen.clone(), store: self.store.clone() };
+        Config::load(&flags, env::vars_os())
+    }
+
+    /// Does what was asked, but for serving, which `main` does.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub fn run(&self, serve: impl FnOnce(Config) -> Result<(), CliError>) -> Result<(), CliError> {
+        match &self.command {
+            Command::Serve => serve(self.config()?),
+            Command::CheckConfig => self.config().map_err(CliError::from).and_then(|_| say("configuration is fine")),
+            Command::DefaultConfig => say(config::DEFAULTS.trim_end()),
+            Command::Openapi => say(http::openapi()),
+            Command::Healthcheck => Ok(healthcheck::run(&self.config()?)?),
+            Command::Export { output } => Ok(transfer::export(&self.config()?, output.as_deref())?),
+            Command::Import { file } => say(transfer::import(&self.config()?, file)?),
+            Command::Backup { file } => {
+                transfer::backup(&self.config()?, file)?;
+                say(format_args!("backed up to {}", file.display()))
+            }
+        }
+    }
+}
+
+/// Tells on stderr why the program ends.
+pub fn complain(error: &CliError) {
+    // There is nowhere to tell that stderr is closed.
+    let _closed = writeln!(io::stderr(), "milepost: {error}");
+}
+
+/// Writes one line to stdout.
+///
+/// # Errors
+/// When stdout is closed.
+pub fn say(line: impl fmt::Display) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(CliError::system("stdout"))
+}

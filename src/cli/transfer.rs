@@ -1,0 +1,127 @@
+//! `milepost export`, `import` and `backup`: jobs out of a store and into one.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+    pin::pin,
+};
+
+use futures_util::StreamExt;
+use thiserror::Error;
+use tokio::runtime::{self, Runtime};
+
+use crate::{
+    app,
+    clock::Clock,
+    config::Config,
+    engine::{Engine, EngineError, sqlite},
+    store::portable::{self, ImportError, Imported, Importer},
+    telemetry::{self, TelemetryError},
+};
+
+/// Why jobs could not be brought out of a store or into it.
+#[derive(Debug, Error)]
+pub enum TransferError {
+    /// The system gave no threads.
+    #[error("no runtime: {0}")]
+    Runtime(#[source] io::Error),
+    /// There is no log.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The store failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The file to read from or write to failed.
+    #[error("{file}: {cause}")]
+    File {
+        /// Which file.
+        file: String,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The import ended early.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+}
+
+/// What an import has done, as a sentence.
+pub(super) struct Done(Imported);
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "imported {} jobs with {} log lines", self.0.jobs, self.0.lines)
+    }
+}
+
+/// Writes everything to a file, or to stdout; reads the store beside a service that may be running.
+pub(super) fn export(config: &Config, output: Option<&Path>) -> Result<(), TransferError> {
+    let _log = telemetry::start(&config.log)?;
+    match output {
+        Some(path) => {
+            let failed = |cause| TransferError::File { file: path.display().to_string(), cause };
+            let file = File::create(path).map_err(failed)?;
+            write_export(config, &file, failed)?;
+            file.sync_all().map_err(failed)
+        }
+        None => write_export(config, io::stdout().lock(), |cause| TransferError::File { file: "stdout".into(), cause }),
+    }
+}
+
+fn write_export(
+    config: &Config,
+    out: impl Write,
+    failed: impl Fn(io::Error) -> TransferError,
+) -> Result<(), TransferError> {
+    let mut out = BufWriter::new(out);
+    runtime()?.block_on(async {
+        let clock = Clock::system();
+        let now = clock.now();
+        let pieces = sqlite::export(config.store.url.directory())?;
+        let mut text = pin!(portable::stream(pieces, now));
+        while let Some(chunk) = text.next().await {
+            out.write_all(&chunk?).map_err(&failed)?;
+        }
+        out.flush().map_err(&failed)
+    })
+}
+
+/// Reads an export into the store. A file is read twice: first to see that nothing will stop the import half-way.
+pub(super) fn import(config: &Config, file: &Path) -> Result<Done, TransferError> {
+    let _log = telemetry::start(&config.log)?;
+    let open = || {
+        File::open(file)
+            .map(BufReader::new)
+            .map_err(|cause| TransferError::File { file: file.display().to_string(), cause })
+    };
+    let from_stdin = file == PathBuf::from("-");
+    let first = if from_stdin { None } else { Some(open()?) };
+    runtime()?.block_on(async {
+        let clock = Clock::system();
+        let engine = app::open_engine(config, clock.clone())?;
+        let importer = Importer::new(&engine);
+        let imported = match first {
+            None => importer.import(io::stdin().lock()).await,
+            Some(file) => {
+                importer.check(file, clock.now()).await?;
+                importer.import(open()?).await
+            }
+        };
+        let closed = engine.close().await;
+        let imported = imported?;
+        closed?;
+        Ok(Done(imported))
+    })
+}
+
+/// Copies the store into a file.
+pub(super) fn backup(config: &Config, file: &Path) -> Result<(), TransferError> {
+    let _log = telemetry::start(&config.log)?;
+    Ok(sqlite::backup(config.store.url.directory(), file)?)
+}
+
+fn runtime() -> Result<Runtime, TransferError> {
+    runtime::Builder::new_multi_thread().enable_all().build().map_err(TransferError::Runtime)
+}

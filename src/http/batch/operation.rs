@@ -1,0 +1,188 @@
+//! One operation of a batch: the body of its route, and what a route takes from its path and headers.
+
+use serde::Serialize;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{Object, ObjectBuilder, OneOfBuilder, Type},
+    },
+};
+
+use crate::{
+    http::{
+        bodies::{AppendBody, FromMembers, HeartbeatBody, NewJobBody, PatchBody, Style, describe},
+        body::json_text,
+        context::Context,
+        error::ApiError,
+        jobs::fresh_id,
+        members::{Given, Members},
+        reply::{Receipt, changed_view, created_view},
+        tags::Tags,
+    },
+    job::{Change, Document, Guard, JobId, NewJob, Version},
+    store::{Caller, Created, JobStore, Updated},
+};
+
+/// One operation of a batch.
+#[derive(Debug)]
+pub(in crate::http) enum BatchOperation {
+    /// Create a job of a fresh id.
+    Create(Box<NewJob>),
+    /// Make sure that a job of this id exists.
+    Ensure(Box<NewJob>),
+    /// Change a job, and answer with its document.
+    Patch(JobId, Change, Guard),
+    /// Append to its log or renew its lease, and answer with a receipt.
+    Report(JobId, Change, Guard),
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub(super) enum Done {
+    Created(Created),
+    Changed(Updated),
+    Reported(Updated),
+}
+
+/// What an operation is answered with.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Content<'a> {
+    /// The job, after `create` and `patch`.
+    Job(Document<'a>),
+    /// A receipt, after `log` and `heartbeat`.
+    Receipt(Receipt<'a>),
+}
+
+impl Done {
+    /// The status and the content of the answer.
+    pub(super) fn view(&self) -> (u16, Content<'_>) {
+        match self {
+            Self::Created(created) => {
+                let (status, document) = created_view(created);
+                (status.as_u16(), Content::Job(document))
+            }
+            Self::Changed(updated) => (200, Content::Job(changed_view(updated))),
+            Self::Reported(updated) => (200, Content::Receipt(Receipt::new(updated))),
+        }
+    }
+}
+
+impl BatchOperation {
+    /// Reads an operation.
+    pub(super) fn parse(text: &[u8], caller: Caller, context: &Context) -> Result<Self, ApiError> {
+        let mut members = Members::parse(json_text(text, context.settings().json_depth_max)?)?;
+        let op = members.require("op")?;
+        let operation = match &*op.string()? {
+            "create" => Self::create(&mut members, caller, context)?,
+            "patch" => {
+                let (id, versions) = target(&mut members)?;
+                let patch = PatchBody::from_members(&mut members, Style::Replace, context)?;
+                let guard = Guard { attempt: patch.attempt, versions };
+                Self::Patch(id, patch.into_change()?, guard)
+            }
+            "log" => {
+                let (id, versions) = target(&mut members)?;
+                let append = AppendBody::from_members(&mut members, context)?;
+                let guard = Guard { attempt: append.attempt, versions };
+                Self::Report(id, append.into_change()?, guard)
+            }
+            "heartbeat" => {
+                let (id, versions) = target(&mut members)?;
+                let heartbeat = HeartbeatBody::from_members(&mut members, context)?;
+                let guard = Guard { attempt: heartbeat.attempt, versions };
+                Self::Report(id, heartbeat.into_change(), guard)
+            }
+            _ => return Err(op.refused("one of create, patch, log, heartbeat")),
+        };
+        members.finish()?;
+        Ok(operation)
+    }
+
+    fn create(members: &mut Members<'_>, caller: Caller, context: &Context) -> Result<Self, ApiError> {
+        let id = members.take_some(&["id"])?.map(Given::parse).transpose()?;
+        let new = NewJobBody::from_members(members, context)?;
+        Ok(match id {
+            Some(id) => Self::Ensure(Box::new(new.into_new_job(id, caller))),
+            None => Self::Create(Box::new(new.into_new_job(fresh_id()?, caller))),
+        })
+    }
+
+    /// The job it is about, if others can be about the same one.
+    pub(super) fn id(&self) -> Option<&JobId> {
+        match self {
+            Self::Create(_) => None,
+            Self::Ensure(new) => Some(&new.spec.key.id),
+            Self::Patch(id, ..) | Self::Report(id, ..) => Some(id),
+        }
+    }
+
+    /// Does it.
+    pub(super) async fn run(self, store: &JobStore, caller: Caller) -> Result<Done, ApiError> {
+        Ok(match self {
+            Self::Create(new) => Done::Created(store.create(caller, *new, None).await?),
+            Self::Ensure(new) => Done::Created(store.ensure(caller, *new).await?),
+            Self::Patch(id, change, guard) => Done::Changed(store.update(caller, &id, change, guard).await?),
+            Self::Report(id, change, guard) => Done::Reported(store.update(caller, &id, change, guard).await?),
+        })
+    }
+}
+
+/// The job of an operation, and the versions it may have.
+fn target(members: &mut Members<'_>) -> Result<(JobId, Option<Vec<Version>>), ApiError> {
+    let id = JobId::try_from(&*members.require("id")?.string()?).map_err(|_| ApiError::NoSuchJob)?;
+    let versions = members.take_some(&["if_match"])?.map(versions).transpose()?;
+    Ok((id, versions.flatten()))
+}
+
+/// What If-Match says, or a bare tag, since in JSON it has quotes already.
+fn versions(given: Given<'_>) -> Result<Option<Vec<Version>>, ApiError> {
+    let text = given.string()?;
+    let tags = Tags::parse(&text).or_else(|| Tags::parse(&format!("\"{text}\"")));
+    tags.map(Tags::strong_versions).ok_or_else(|| given.refused("* or tags, such as \"v12\""))
+}
+
+impl PartialSchema for BatchOperation {
+    fn schema() -> RefOr<Schema> {
+        let id = |description: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(description));
+        let required = |op, body| {
+            with(body, op, id("The job."), true).property(
+                "if_match",
+                ObjectBuilder::new().schema_type(Type::String).description(Some("As the header If-Match.")),
+            )
+        };
+        let create =
+            with(NewJobBody::schema(), "create", id("The id, as with PUT; without it the service chooses one."), false);
+        OneOfBuilder::new()
+            .item(create)
+            .item(required("patch", PatchBody::schema()))
+            .item(required("log", AppendBody::schema()))
+            .item(required("heartbeat", HeartbeatBody::schema()))
+            .description(Some(
+                "One operation of a batch: the members of its route's body, and what the route takes elsewhere.",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for BatchOperation {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        NewJobBody::schemas(schemas);
+        PatchBody::schemas(schemas);
+        AppendBody::schemas(schemas);
+        HeartbeatBody::schemas(schemas);
+    }
+}
+
+/// A body's schema with the members that only an operation has.
+fn with(body: RefOr<Schema>, op: &str, id: ObjectBuilder, is_required: bool) -> ObjectBuilder {
+    let mut body = match body {
+        RefOr::T(Schema::Object(body)) => body,
+        RefOr::T(_) | RefOr::Ref(_) => Object::new(),
+    };
+    describe(&mut body);
+    let name = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([op]));
+    let operation = ObjectBuilder::from(body).property("op", name).required("op").property("id", id);
+    if is_required { operation.required("id") } else { operation }
+}

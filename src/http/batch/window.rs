@@ -1,0 +1,151 @@
+//! The operations of one batch that are under way.
+//!
+//! Promises: results in the order of the operations; an operation of a job begins when the one before it on the same job
+//! has its result; a bounded number of operations, and of bytes that they came as.
+
+use std::collections::HashMap;
+
+use axum::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+use super::operation::{BatchOperation, Content, Done};
+use crate::{
+    http::{context::Context, error::ApiError, problem::Problem, reply::encode, request_id::X_REQUEST_ID},
+    job::JobId,
+    store::Caller,
+};
+
+/// All results of a batch.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the answer to clients; its text is put together from the results")]
+pub(super) struct BatchAnswer<'a> {
+    /// One for each operation, in their order.
+    results: Vec<BatchResult<'a>>,
+}
+
+/// The result of one operation: a job, or a problem.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BatchResult<'a> {
+    /// The status that the operation's own route would answer with.
+    #[schema(minimum = 200, maximum = 599)]
+    status: u16,
+    /// What the route would answer with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    job: Option<Content<'a>>,
+    /// Why it was not done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    problem: Option<Problem>,
+}
+
+/// See the module.
+pub(super) struct Window {
+    context: Context,
+    caller: Caller,
+    request_id: Option<HeaderValue>,
+    under_way: FuturesOrdered<BoxFuture<'static, Finished>>,
+    /// For each job the number of its last operation under way, and what tells that it has ended.
+    last: HashMap<JobId, (u64, oneshot::Receiver<()>)>,
+    /// The number of the next operation, from 0.
+    number: u64,
+    /// Bytes that those under way came as.
+    bytes: usize,
+}
+
+/// An operation that has its result.
+struct Finished {
+    number: u64,
+    id: Option<JobId>,
+    bytes: usize,
+    result: Result<Done, ApiError>,
+}
+
+impl Window {
+    pub(super) fn new(context: Context, caller: Caller, headers: &HeaderMap) -> Self {
+        Self {
+            context,
+            caller,
+            request_id: headers.get(X_REQUEST_ID).cloned(),
+            under_way: FuturesOrdered::new(),
+            last: HashMap::new(),
+            number: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether another operation may begin.
+    pub(super) fn has_room(&self) -> bool {
+        let batch = &self.context.settings().batch;
+        self.under_way.len() < batch.window && self.bytes < batch.line_bytes_max
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Begins an operation; what is none has its result at once.
+    pub(super) fn begin(&mut self, operation: Result<Bytes, ApiError>) {
+        let (number, caller) = (self.number, self.caller);
+        self.number += 1;
+        let bytes = operation.as_ref().map_or(0, Bytes::len);
+        self.bytes += bytes;
+        let operation = operation.and_then(|text| BatchOperation::parse(&text, caller, &self.context));
+        let operation = match operation {
+            Ok(operation) => operation,
+            Err(error) => {
+                let finished = Finished { number, id: None, bytes, result: Err(error) };
+                return self.under_way.push_back(std::future::ready(finished).boxed());
+            }
+        };
+        let (ended, has_ended) = oneshot::channel();
+        let id = operation.id().cloned();
+        let before = id.clone().and_then(|id| self.last.insert(id, (number, has_ended)));
+        let store = self.context.store().clone();
+        self.under_way.push_back(
+            async move {
+                if let Some((_, has_ended)) = before {
+                    // The other end is only dropped, which is all that it has to say.
+                    let _ended = has_ended.await;
+                }
+                let result = operation.run(&store, caller).await;
+                drop(ended);
+                Finished { number, id, bytes, result }
+            }
+            .boxed(),
+        );
+    }
+
+    /// The next result as JSON text; `None` when nothing is under way. May be given up at any time.
+    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
+        let Finished { number, id, bytes, result } = self.under_way.next().await?;
+        self.bytes -= bytes;
+        if let Some(id) = id
+            && self.last.get(&id).is_some_and(|(last, _)| *last == number)
+        {
+            self.last.remove(&id);
+        }
+        Some(match &result {
+            Ok(done) => {
+                let (status, content) = done.view();
+                encode(&BatchResult { status, job: Some(content), problem: None }, 768)
+            }
+            Err(error) => self.refused(number, error),
+        })
+    }
+
+    fn refused(&self, number: u64, error: &ApiError) -> Vec<u8> {
+        let problem = error.problem().at(format!("/batch#{number}"));
+        if let Some(cause) = error.cause() {
+            let request_id = self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+            let code = problem.code.as_str();
+            tracing::error!(operation = number, request_id, code, cause, "operation of a batch failed");
+        }
+        encode(&BatchResult { status: problem.code.status().as_u16(), job: None, problem: Some(problem) }, 512)
+    }
+}

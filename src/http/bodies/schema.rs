@@ -1,0 +1,90 @@
+//! What the parser knows of bodies beyond their members, in the words of JSON Schema.
+
+use serde_json::{Value, json};
+use utoipa::openapi::{
+    RefOr, Schema,
+    schema::{AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Type},
+};
+
+use super::{PCT, PROGRESS, STAGE};
+use crate::http::openapi::keywords;
+
+/// The names of the schemas of bodies.
+pub(in crate::http) const SCHEMAS: [&str; 4] = ["NewJob", "Patch", "Append", "Heartbeat"];
+
+/// The text of stages, of labels' values and of writers.
+const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
+/// A string, or an array of strings.
+pub(super) fn one_or_more_lines() -> RefOr<Schema> {
+    let line = || ObjectBuilder::new().schema_type(Type::String);
+    OneOfBuilder::new()
+        .item(line())
+        .item(ArrayBuilder::new().items(line()))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .into()
+}
+
+/// Completes the schema of a body: other names of its members, what goes with what, and that there is nothing else.
+pub(in crate::http) fn describe(body: &mut Object) {
+    body.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    let is_creation = body.properties.contains_key("kind");
+    let mut rules: Vec<Value> = Vec::new();
+    let names: &[&[&str]] = if is_creation { &[] } else { &[PCT, PROGRESS, STAGE] };
+    for names in names {
+        rules.extend(alias(body, names));
+    }
+    if body.properties.contains_key("lines") {
+        let line =
+            ObjectBuilder::new().schema_type(Type::String).description(Some("A single line, instead of `lines`."));
+        body.properties.insert("line".into(), line.into());
+        if let Some(RefOr::T(Schema::Array(lines))) = body.properties.get_mut("lines") {
+            lines.schema_type = Type::Array.into();
+        }
+        rules.push(json!({"oneOf": [{"required": ["line"]}, {"required": ["lines"]}]}));
+    }
+    for name in ["stage", "message", "step", "current_step", "writer"] {
+        if let Some(RefOr::T(Schema::Object(text))) = body.properties.get_mut(name) {
+            text.pattern = Some(NO_CONTROLS.to_owned());
+        }
+    }
+    if let Some(RefOr::T(Schema::Object(labels))) = body.properties.get_mut("labels") {
+        labels.max_properties = Some(16);
+        keywords(
+            labels,
+            [
+                ("propertyNames", json!({"pattern": "^[a-z0-9._-]{1,64}$"})),
+                ("additionalProperties", json!({"type": ["string", "null"], "maxLength": 256, "pattern": NO_CONTROLS})),
+            ],
+        );
+        labels.additional_properties = None;
+    }
+    if let Some(RefOr::T(Schema::Object(error))) = body.properties.get_mut("error") {
+        let text = json!({"type": ["string", "null"]});
+        keywords(error, [("properties", json!({"reason": text, "message": text}))]);
+    }
+    if body.properties.contains_key("writer") {
+        keywords(body, [("dependentRequired", json!({"writer": ["seq"], "seq": ["writer"]}))]);
+    }
+    if !rules.is_empty() {
+        keywords(body, [("allOf", Value::Array(rules))]);
+    }
+}
+
+/// Adds the other names of a member that the body has, and the rule that only one of them is sent.
+fn alias(body: &mut Object, names: &[&str]) -> Option<Value> {
+    let (name, aliases) = names.split_first()?;
+    let schema = body.properties.get(*name)?.clone();
+    for alias in aliases {
+        let mut schema = schema.clone();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.description = Some(format!("Another name of `{name}`."));
+        }
+        body.properties.insert((*alias).to_owned(), schema);
+    }
+    let pairs = names
+        .iter()
+        .enumerate()
+        .flat_map(|(index, one)| names[index + 1..].iter().map(move |other| json!({"required": [one, other]})));
+    Some(json!({"not": {"anyOf": pairs.collect::<Vec<_>>()}}))
+}

@@ -1,0 +1,161 @@
+//! What the path and the headers of a request say, each as a type of its own.
+
+use axum::{
+    extract::{FromRequestParts, RawPathParams},
+    http::{
+        HeaderMap, HeaderName,
+        header::{IF_MATCH, IF_NONE_MATCH},
+        request::Parts,
+    },
+};
+
+use super::{context::Context, error::ApiError, tags::Tags};
+use crate::{
+    job::{JobId, Version},
+    store::Caller,
+};
+
+/// The header under which a creation happens only once.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Wishes of a client (RFC 7240).
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The job that a path is about. An id that can be no job's is answered as one that is not there.
+#[derive(Debug)]
+pub(super) struct JobPath(pub(super) JobId);
+
+/// The id that a path gives a job. One that can be no job's is a mistake of its chooser.
+#[derive(Debug)]
+pub(super) struct ChosenId(pub(super) JobId);
+
+/// The versions of If-Match: `None` without the header and with `*`.
+#[derive(Debug)]
+pub(super) struct IfMatch(pub(super) Option<Vec<Version>>);
+
+/// The versions of If-None-Match that the client has.
+#[derive(Debug)]
+pub(super) struct IfNoneMatch(Option<Tags>);
+
+/// The key under which a creation happens only once, if there is one.
+#[derive(Debug)]
+pub(super) struct OnceKey(pub(super) Option<String>);
+
+/// What the client would rather have; what it asks for and the service does not know is ignored, as RFC 7240 says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefer {
+    /// `return=minimal`: no body where a status and a tag say all.
+    pub(super) minimal: bool,
+}
+
+impl FromRequestParts<Context> for JobPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, ApiError> {
+        path_id(parts, context).await.map(Self).ok_or(ApiError::NoSuchJob)
+    }
+}
+
+impl FromRequestParts<Context> for ChosenId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, ApiError> {
+        let rule = "1 to 128 characters of A-Z a-z 0-9 . _ ~ -, not beginning with a dot, and not `claim`";
+        path_id(parts, context).await.map(Self).ok_or_else(|| ApiError::field("id", rule))
+    }
+}
+
+/// The one parameter of the path, percent-decoded, if it can be a job's id.
+async fn path_id(parts: &mut Parts, context: &Context) -> Option<JobId> {
+    let params = RawPathParams::from_request_parts(parts, context).await.ok()?;
+    let (_, id) = params.iter().next()?;
+    JobId::try_from(id).ok()
+}
+
+impl FromRequestParts<Context> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(_: &mut Parts, _: &Context) -> Result<Self, ApiError> {
+        Ok(Self::default())
+    }
+}
+
+impl FromRequestParts<Context> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
+        Ok(Self(tags(&parts.headers, &IF_MATCH)?.and_then(Tags::strong_versions)))
+    }
+}
+
+impl FromRequestParts<Context> for IfNoneMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
+        Ok(Self(tags(&parts.headers, &IF_NONE_MATCH)?))
+    }
+}
+
+impl IfNoneMatch {
+    /// Whether the client has this version.
+    pub(super) fn has(&self, version: Version) -> bool {
+        self.0.as_ref().is_some_and(|tags| tags.name(version))
+    }
+}
+
+fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, ApiError> {
+    if !headers.contains_key(name) {
+        return Ok(None);
+    }
+    let field = if *name == IF_MATCH { "If-Match" } else { "If-None-Match" };
+    let refused = || ApiError::Header { name: field, rule: "* or quoted tags, such as \"v12\"" };
+    let texts: Option<Vec<&str>> = headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
+    // Several lines of a header mean the same as one with commas between them (RFC 9110, 5.3).
+    let tags = texts.map(|texts| texts.join(",")).and_then(|text| Tags::parse(&text));
+    tags.map(Some).ok_or_else(refused)
+}
+
+impl FromRequestParts<Context> for OnceKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
+        let mut keys = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
+        let Some(key) = keys.next() else { return Ok(Self(None)) };
+        let text = key.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+        match text.filter(|text| (1..=255).contains(&text.len())) {
+            Some(key) if keys.next().is_none() => Ok(Self(Some(key.to_owned()))),
+            Some(_) | None => {
+                Err(ApiError::Header { name: "Idempotency-Key", rule: "one key of 1 to 255 visible ASCII characters" })
+            }
+        }
+    }
+}
+
+impl FromRequestParts<Context> for Prefer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
+        let wishes = parts.headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok());
+        Ok(Self { minimal: wishes.flat_map(|wishes| wishes.split(',')).any(is_minimal) })
+    }
+}
+
+fn is_minimal(wish: &str) -> bool {
+    let wish = wish.split_once(';').map_or(wish, |(wish, _)| wish);
+    wish.split_once('=').is_some_and(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("return") && value.trim().trim_matches('"').eq_ignore_ascii_case("minimal")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_for_little_is_understood_in_any_spelling_of_the_standard() {
+        assert!(is_minimal("return=minimal"));
+        assert!(is_minimal(" Return = \"minimal\" ; foo"));
+        assert!(!is_minimal("return=representation"));
+        assert!(!is_minimal("wait=25"));
+        assert!(!is_minimal("minimal"));
+    }
+}

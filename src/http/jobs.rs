@@ -1,0 +1,257 @@
+//! Jobs one by one: create, make sure, read, change, remove.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::{
+    bodies::{NewJobBody, PatchBody},
+    body::Body,
+    context::Context,
+    error::ApiError,
+    extract::{ChosenId, IfMatch, IfNoneMatch, JobPath, OnceKey, Prefer},
+    idempotency,
+    openapi::{
+        BadBody, BadHeader, BadParameters, Conflict, JobAnswer, Minimal, Moved, NoJob, NoStore, NotModified, OfJob,
+    },
+    query::{FromParams, Nothing, Params, Query, digits},
+    reply,
+};
+use crate::{
+    engine::{LogEnd, Stored},
+    job::{Attempt, Document, Guard, JobId, Seq},
+    store::{Caller, JobStore},
+};
+
+/// Create a job.
+///
+/// The service chooses the id. With an `Idempotency-Key` a repeated request makes nothing new.
+#[utoipa::path(
+    post,
+    path = "/jobs",
+    tag = "jobs",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        description = "Makes the job only once, however often the request is sent within a day.")),
+    request_body(content = NewJobBody, content_type = "application/json"),
+    responses(
+        (status = 201, response = crate::http::openapi::CreatedAnswer),
+        BadBody, BadHeader, NoJob, Conflict, NoStore
+    )
+)]
+pub(super) async fn create_job(
+    State(store): State<JobStore>,
+    caller: Caller,
+    Query(Nothing): Query<Nothing>,
+    OnceKey(key): OnceKey,
+    Body { value, bytes }: Body<NewJobBody>,
+) -> Result<Response, ApiError> {
+    let key = key.map(|key| idempotency::key("jobs", &key, &bytes)).transpose()?;
+    let created = store.create(caller, value.into_new_job(fresh_id()?, caller), key).await?;
+    Ok(reply::created(&created))
+}
+
+/// A new id: a UUIDv7, so that ids sort by creation.
+pub(super) fn fresh_id() -> Result<JobId, ApiError> {
+    let mut text = Uuid::encode_buffer();
+    let id = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    JobId::try_from(&*id).map_err(|error| ApiError::Internal(error.to_string()))
+}
+
+/// Make sure that a job exists.
+///
+/// Creates it under the id of the path, or leaves the job that stands there untouched, whatever else the body says.
+#[utoipa::path(
+    put,
+    path = "/jobs/{id}",
+    tag = "jobs",
+    params(("id" = String, Path, pattern = "^[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}$",
+        description = "1 to 128 characters of A-Z a-z 0-9 . _ ~ -, not beginning with a dot, and not `claim`.")),
+    request_body(content = NewJobBody, content_type = "application/json"),
+    responses(
+        (status = 200, response = JobAnswer),
+        (status = 201, response = crate::http::openapi::CreatedAnswer),
+        BadBody, Conflict, NoStore
+    )
+)]
+pub(super) async fn ensure_job(
+    State(store): State<JobStore>,
+    caller: Caller,
+    ChosenId(id): ChosenId,
+    Query(Nothing): Query<Nothing>,
+    Body { value, .. }: Body<NewJobBody>,
+) -> Result<Response, ApiError> {
+    Ok(reply::created(&store.ensure(caller, value.into_new_job(id, caller)).await?))
+}
+
+/// What a reader wants of a job.
+#[derive(Clone, Copy, Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReadParams {
+    /// How many log lines: the last ones, or with `logs_after` those that follow. `all` gives as many as fit into one
+    /// answer; 100 if not given.
+    #[param(value_type = Option<String>, pattern = "^([0-9]{1,18}|all)$")]
+    logs: Option<usize>,
+    /// Only log lines after this number.
+    #[param(value_type = Option<u64>, minimum = 0)]
+    logs_after: Option<Seq>,
+    /// `1` adds what the job was created with as `input`.
+    #[param(value_type = Option<String>, pattern = "^[01]$")]
+    input: bool,
+}
+
+impl ReadParams {
+    /// Whether it is the document that most readers want and that is kept encoded.
+    fn is_usual(self) -> bool {
+        self.logs.is_none() && self.logs_after.is_none() && !self.input
+    }
+}
+
+impl FromParams for ReadParams {
+    fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+        Ok(Self {
+            logs: params.take("logs")?.map(|text| line_count(&text)).transpose()?,
+            logs_after: params.number("logs_after", 0, u64::MAX)?,
+            input: flag(params, "input")?,
+        })
+    }
+}
+
+fn line_count(text: &str) -> Result<usize, ApiError> {
+    if text == "all" {
+        return Ok(usize::MAX);
+    }
+    let count = digits(text).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    count.ok_or_else(|| ApiError::field("logs", "a whole number, or `all`"))
+}
+
+fn flag(params: &mut Params<'_>, name: &str) -> Result<bool, ApiError> {
+    match params.take(name)?.as_deref() {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(ApiError::field(name, "0 or 1")),
+    }
+}
+
+/// Read a job.
+///
+/// With the last lines of its log, all of one moment. A client that sends the tag it has with `If-None-Match` gets the
+/// document only when there is a newer one.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}",
+    tag = "jobs",
+    params(OfJob, ReadParams, ("If-None-Match" = Option<String>, Header, pattern = "^(\"v[1-9][0-9]{0,17}\"|\\*)$",
+        description = "The tags the client has.")),
+    responses((status = 200, response = JobAnswer), NotModified, BadParameters, BadHeader, NoJob, NoStore)
+)]
+pub(super) async fn read_job(
+    State(store): State<JobStore>,
+    caller: Caller,
+    JobPath(id): JobPath,
+    Query(params): Query<ReadParams>,
+    known: IfNoneMatch,
+) -> Result<Response, ApiError> {
+    let stored = store.read(caller, &id).await?;
+    let version = stored.job.version;
+    if known.has(version) {
+        return Ok(reply::not_modified(version));
+    }
+    let text = if params.is_usual() { store.document(&stored).await? } else { view(&store, &stored, params).await? };
+    Ok(reply::document(version, text))
+}
+
+/// A document with just the lines, and the input, that were asked for.
+async fn view(store: &JobStore, stored: &Stored, params: ReadParams) -> Result<bytes::Bytes, ApiError> {
+    let settings = store.settings();
+    let from = params.logs_after.map_or(LogEnd::Newest, LogEnd::After);
+    // Never more than a log can have.
+    let all = usize::try_from(settings.limits.job_lines_max).unwrap_or(usize::MAX);
+    let usual = if params.logs_after.is_some() { all } else { settings.document_lines };
+    let lines = match params.logs.unwrap_or(usual).min(all) {
+        0 => Vec::new(),
+        most => store.lines(stored, from, most).await?,
+    };
+    let document = Document::new(&stored.job).with_logs(&lines);
+    if !params.input {
+        return Ok(document.encode().into());
+    }
+    let input = store.input(stored).await?;
+    Ok(document.with_input(input.as_ref()).encode().into())
+}
+
+/// Who writes, where the body does not say.
+#[derive(Clone, Copy, Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AttemptParam {
+    /// The writer's attempt: must be the current one. May be in the body instead.
+    #[param(value_type = Option<u32>, minimum = 1)]
+    attempt: Option<Attempt>,
+}
+
+impl FromParams for AttemptParam {
+    fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+        Ok(Self { attempt: params.attempt()? })
+    }
+}
+
+/// The attempt of a request, which says it once: in the query or in the body.
+pub(super) fn one_attempt(query: Option<Attempt>, body: Option<Attempt>) -> Result<Option<Attempt>, ApiError> {
+    match (query, body) {
+        (Some(_), Some(_)) => Err(ApiError::field("attempt", "either in the query or in the body")),
+        (attempt, None) | (None, attempt) => Ok(attempt),
+    }
+}
+
+/// Change a job.
+///
+/// Status, progress, result and log lines of one request become visible together. The answer has in `logs` the lines that
+/// this request appended, and `result` only if it changed. A merge patch changes `result`, `error` and `labels` member by
+/// member (RFC 7396).
+#[utoipa::path(
+    patch,
+    path = "/jobs/{id}",
+    tag = "jobs",
+    params(OfJob, AttemptParam, crate::http::openapi::Preconditions, crate::http::openapi::Wishes),
+    request_body(content((PatchBody = "application/json"), (PatchBody = "application/merge-patch+json"))),
+    responses(
+        (status = 200, response = JobAnswer),
+        Minimal, BadBody, BadHeader, NoJob, Conflict, Moved, NoStore
+    )
+)]
+pub(super) async fn patch_job(
+    State(store): State<JobStore>,
+    caller: Caller,
+    JobPath(id): JobPath,
+    Query(query): Query<AttemptParam>,
+    IfMatch(versions): IfMatch,
+    prefer: Prefer,
+    Body { value, .. }: Body<PatchBody>,
+) -> Result<Response, ApiError> {
+    let guard = Guard { attempt: one_attempt(query.attempt, value.attempt)?, versions };
+    let updated = store.update(caller, &id, value.into_change()?, guard).await?;
+    Ok(reply::changed(&updated, prefer))
+}
+
+/// Remove a job, with its log.
+///
+/// Its id stays reserved for a time. Of a job that was removed already: 204, too.
+#[utoipa::path(
+    delete,
+    path = "/jobs/{id}",
+    tag = "jobs",
+    params(OfJob, crate::http::openapi::Preconditions),
+    responses(
+        (status = 204, description = "The job is gone."),
+        BadParameters, BadHeader, NoJob, Moved, NoStore
+    )
+)]
+pub(super) async fn delete_job(
+    State(store): State<JobStore>,
+    caller: Caller,
+    JobPath(id): JobPath,
+    Query(Nothing): Query<Nothing>,
+    IfMatch(versions): IfMatch,
+) -> Result<StatusCode, ApiError> {
+    store.delete(caller, &id, Guard { attempt: None, versions }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,280 @@
+//! A job as a record of an export: everything that is known of it, under the names of the job document where it has one.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde_json::{Value, value::RawValue};
+use thiserror::Error;
+
+use crate::job::{
+    Attempt, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogWindow, Malformed, Mark, Outcome,
+    Progress, Seconds, Seq, Spec, Stage, State, Status, Tenant, Timestamp, Writer,
+};
+
+/// A member that is not what it must be.
+#[derive(Debug, Error)]
+#[error("{member} {rule}")]
+pub struct BadMember {
+    member: &'static str,
+    rule: Malformed,
+}
+
+impl BadMember {
+    fn new(member: &'static str, rule: &'static str) -> Self {
+        Self { member, rule: Malformed(rule) }
+    }
+
+    /// Names the member that breaks the rule of its type.
+    fn of(member: &'static str) -> impl FnOnce(Malformed) -> Self {
+        move |rule| Self { member, rule }
+    }
+}
+
+/// See the module. `input`, `result` and `error` are left out where there is none, since null is a value of its own.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JobRecord<'a> {
+    tenant: Tenant,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    status: Status,
+    outcome: Option<Outcome>,
+    progress_pct: f64,
+    #[serde(borrow)]
+    stage: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    priority: i32,
+    attempt: Attempt,
+    max_attempts: u32,
+    #[serde(borrow)]
+    worker: Option<Cow<'a, str>>,
+    lease_seconds: Option<Seconds>,
+    timeout_seconds: Option<Seconds>,
+    queue_ttl_seconds: Option<Seconds>,
+    cancel_grace_seconds: Option<Seconds>,
+    retain_seconds: Option<Seconds>,
+    lease_expires_at: Option<Moment>,
+    fenced: bool,
+    cancel_requested: bool,
+    version: u64,
+    revision: u64,
+    created_at: Moment,
+    queued_at: Moment,
+    started_at: Option<Moment>,
+    updated_at: Moment,
+    finished_at: Option<Moment>,
+    expires_at: Option<Moment>,
+    #[serde(borrow)]
+    log: LogRecord<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogRecord<'a> {
+    count: Seq,
+    dropped: Seq,
+    written: u64,
+    marks: Vec<(Seq, u64)>,
+    #[serde(borrow)]
+    writers: Vec<(Cow<'a, str>, Seq)>,
+}
+
+/// A timestamp as the job document has it.
+#[derive(Clone, Copy, Debug)]
+struct Moment(Timestamp);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Timestamp::try_from(&*text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Takes null for a value.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+impl<'a> JobRecord<'a> {
+    /// The record of a job. Names every member of it, so that a new one cannot be forgotten here.
+    pub(super) fn new(job: &'a Job, input: Option<&'a Json>) -> Self {
+        let Job {
+            spec,
+            state,
+            progress,
+            stage,
+            result,
+            error,
+            labels,
+            attempt,
+            worker,
+            lease_expires_at,
+            fenced,
+            cancel_requested,
+            log,
+            version,
+            revision,
+            queued_at,
+            started_at,
+            updated_at,
+        } = job;
+        let Spec {
+            key: JobKey { tenant, id },
+            kind,
+            priority,
+            max_attempts,
+            lease_seconds,
+            timeout_seconds,
+            queue_ttl_seconds,
+            cancel_grace_seconds,
+            retain_seconds,
+            created_at,
+        } = &**spec;
+        let end = state.end();
+        let labels = labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+        Self {
+            tenant: *tenant,
+            id: id.as_str().into(),
+            kind: kind.as_str().into(),
+            status: state.status(),
+            outcome: end.map(|end| end.outcome),
+            progress_pct: f64::from(progress.hundredths()) / 100.0,
+            stage: stage.as_ref().map(|stage| stage.as_str().into()),
+            input: input.map(Json::as_raw),
+            result: result.as_ref().map(Json::as_raw),
+            error: error.as_ref().map(Json::as_raw),
+            labels: labels.collect(),
+            priority: *priority,
+            attempt: *attempt,
+            max_attempts: *max_attempts,
+            worker: worker.as_deref().map(Into::into),
+            lease_seconds: *lease_seconds,
+            timeout_seconds: *timeout_seconds,
+            queue_ttl_seconds: *queue_ttl_seconds,
+            cancel_grace_seconds: *cancel_grace_seconds,
+            retain_seconds: *retain_seconds,
+            lease_expires_at: lease_expires_at.map(Moment),
+            fenced: *fenced,
+            cancel_requested: *cancel_requested,
+            version: *version,
+            revision: *revision,
+            created_at: Moment(*created_at),
+            queued_at: Moment(*queued_at),
+            started_at: started_at.map(Moment),
+            updated_at: Moment(*updated_at),
+            finished_at: end.map(|end| Moment(end.at)),
+            expires_at: end.and_then(|end| end.expires_at).map(Moment),
+            log: LogRecord::new(log),
+        }
+    }
+
+    /// The job of the record, and its input.
+    pub(super) fn into_job(self) -> Result<(Job, Option<Json>), BadMember> {
+        let state = self.state()?;
+        let labels = self.labels.iter().map(|(key, value)| {
+            let key = LabelKey::try_from(&**key).map_err(BadMember::of("labels"))?;
+            Ok((key, LabelValue::try_from(&**value).map_err(BadMember::of("labels"))?))
+        });
+        let labels = Labels::try_from(labels.collect::<Result<BTreeMap<_, _>, _>>()?);
+        let stage = self.stage.as_deref().map(Stage::try_from).transpose();
+        if self.version == 0 || self.revision < self.version || self.attempt.0 == 0 {
+            return Err(BadMember::new("version", "1 or more, as attempt, and no more than revision"));
+        }
+        let spec = Spec {
+            key: JobKey { tenant: self.tenant, id: JobId::try_from(&*self.id).map_err(BadMember::of("id"))? },
+            kind: Kind::try_from(&*self.kind).map_err(BadMember::of("kind"))?,
+            priority: self.priority,
+            max_attempts: self.max_attempts,
+            lease_seconds: self.lease_seconds,
+            timeout_seconds: self.timeout_seconds,
+            queue_ttl_seconds: self.queue_ttl_seconds,
+            cancel_grace_seconds: self.cancel_grace_seconds,
+            retain_seconds: self.retain_seconds,
+            created_at: self.created_at.0,
+        };
+        let job = Job {
+            spec: Arc::new(spec),
+            state,
+            progress: Progress::try_from(self.progress_pct).map_err(BadMember::of("progress_pct"))?,
+            stage: stage.map_err(BadMember::of("stage"))?,
+            result: json("result", self.result)?,
+            error: json("error", self.error)?,
+            labels: labels.map_err(BadMember::of("labels"))?,
+            attempt: self.attempt,
+            worker: self.worker.as_deref().map(Into::into),
+            lease_expires_at: self.lease_expires_at.map(|at| at.0),
+            fenced: self.fenced,
+            cancel_requested: self.cancel_requested,
+            log: self.log.into_window()?,
+            version: self.version,
+            revision: self.revision,
+            queued_at: self.queued_at.0,
+            started_at: self.started_at.map(|at| at.0),
+            updated_at: self.updated_at.0,
+        };
+        Ok((job, json("input", self.input)?))
+    }
+
+    fn state(&self) -> Result<State, BadMember> {
+        match (self.status, self.outcome, self.finished_at) {
+            (Status::Queued, None, None) => Ok(State::Queued),
+            (Status::Processing, None, None) => Ok(State::Processing),
+            (status, Some(outcome), Some(Moment(at))) if outcome.status() == status => {
+                Ok(State::Done(End { outcome, at, expires_at: self.expires_at.map(|at| at.0) }))
+            }
+            _ => Err(BadMember::new("status", "one that fits outcome and finished_at")),
+        }
+    }
+}
+
+impl<'a> LogRecord<'a> {
+    fn new(log: &'a LogWindow) -> Self {
+        let LogWindow { count, dropped, written, marks, writers } = log;
+        Self {
+            count: *count,
+            dropped: *dropped,
+            written: *written,
+            marks: marks.iter().map(|mark| (mark.seq, mark.written)).collect(),
+            writers: writers.iter().map(|(writer, count)| (writer.as_str().into(), *count)).collect(),
+        }
+    }
+
+    fn into_window(self) -> Result<LogWindow, BadMember> {
+        let rise = |pair: &[(Seq, u64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
+        let last = self.marks.last().is_none_or(|last| last.0 <= self.count && last.1 <= self.written);
+        if self.dropped > self.count || !self.marks.windows(2).all(rise) || !last {
+            return Err(BadMember::new("log", "counters that fit together"));
+        }
+        let writers = self.writers.iter().map(|(writer, count)| Ok((Writer::try_from(&**writer)?, *count)));
+        Ok(LogWindow {
+            count: self.count,
+            dropped: self.dropped,
+            written: self.written,
+            marks: self.marks.into_iter().map(|(seq, written)| Mark { seq, written }).collect(),
+            writers: writers.collect::<Result<_, _>>().map_err(BadMember::of("writers"))?,
+        })
+    }
+}
+
+fn json(member: &'static str, raw: Option<&RawValue>) -> Result<Option<Json>, BadMember> {
+    let Some(raw) = raw else { return Ok(None) };
+    // As deep as everything that reads it later can follow.
+    let readable = serde_json::from_str::<Value>(raw.get()).is_ok();
+    let json = Json::from_text(raw.get().to_owned()).ok().filter(|_| readable);
+    json.map(Some).ok_or_else(|| BadMember::new(member, "JSON that is not nested too deeply"))
+}
