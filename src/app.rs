@@ -10,7 +10,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::{
     clock::Clock,
@@ -162,11 +162,8 @@ impl Running {
             Ok(closed) => closed.map_err(StopError::from),
             Err(_) => Err(StopError::Overdue),
         };
-        let stopped = finished.and(closed);
-        match &stopped {
-            Ok(()) => info!("stopped"),
-            Err(error) => error!("{error}"),
-        }
-        stopped
+        finished.and(closed)?;
+        info!("stopped");
+        Ok(())
     }
 }

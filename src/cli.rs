@@ -105,6 +105,9 @@ pub enum CliError {
     /// A second signal came while the service was stopping.
     #[error("stopped at once by a second signal")]
     Impatience,
+    /// The program met a bug of its own.
+    #[error("stopped by a bug; please report what was logged before this")]
+    Panic,
     /// The service is not ready.
     #[error(transparent)]
     Unwell(#[from] Unwell),
@@ -129,6 +132,7 @@ impl CliError {
             | Self::Death(_)
             | Self::Stop(_)
             | Self::Impatience
+            | Self::Panic
             | Self::Unwell(_)
             | Self::Transfer(_) => ExitCode::FAILURE,
         }

@@ -1,13 +1,14 @@
 //! The HTTP side: parses requests, calls the store once and shapes the answers.
 //!
 //! Promises: nothing of a request is silently ignored; every error is a problem (RFC 9457) that is made in one place
-//! ([`error`]); memory for a request is bounded before it is read.
+//! (`error`); memory for a request is bounded before it is read.
 //! Knows nothing of how jobs are kept or decided, and nothing of sockets: those are [`serve`]'s.
 
 mod accept;
 mod batch;
 mod bodies;
 mod body;
+mod code;
 mod context;
 mod cors;
 mod cursor;
@@ -15,6 +16,7 @@ mod docs;
 mod error;
 mod export;
 mod extract;
+mod given;
 mod idempotency;
 mod jobs;
 mod legacy;
@@ -33,33 +35,47 @@ pub mod serve;
 mod settings;
 mod tags;
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     handler::Handler,
+    http::HeaderValue,
     routing::{MethodRouter, any, get, post},
 };
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 pub use self::{
+    code::Code,
     context::Api,
     openapi::openapi,
-    problem::{Code, Problem},
+    problem::Problem,
     readiness::Readiness,
     settings::{BatchSettings, RequestLog, Settings},
 };
 use self::{context::Context, error::ApiError, observe::Observer};
+use crate::metrics::HttpMetrics;
 
 /// Every route of the service.
 pub fn router(api: Api) -> Router {
-    let observer = Observer::new(api.metrics.http.clone(), api.settings.requests);
-    let cors = cors::layer(&api.settings.cors_origins);
-    let unmatched = any(no_such_route).layer(observer.of("unmatched"));
+    let (settings, metrics) = (api.settings.clone(), api.metrics.http.clone());
+    layered(routes(), &settings.cors_origins, settings.requests, metrics).with_state(Context::new(api))
+}
+
+/// Routes with what stands around each route of the service; the bench puts it around routes that do nothing.
+pub fn layered<S: Clone + Send + Sync + 'static>(
+    routes: impl IntoIterator<Item = (&'static str, MethodRouter<S>)>,
+    cors_origins: &[HeaderValue],
+    requests: RequestLog,
+    metrics: Arc<HttpMetrics>,
+) -> Router<S> {
+    let observer = Observer::new(metrics, requests);
     let mut router = Router::new();
-    for (path, methods) in routes() {
+    for (path, methods) in routes {
         router = router.route(path, methods.fallback(no_such_method).layer(observer.of(path)));
     }
-    let router = router.fallback_service(unmatched).with_state(Context::new(api));
-    match cors {
+    let router = router.fallback_service(any(no_such_route).layer(observer.of("unmatched")));
+    match cors::layer(cors_origins) {
         Some(cors) => router.layer(cors),
         None => router,
     }
@@ -94,4 +110,18 @@ async fn no_such_route() -> ApiError {
 
 async fn no_such_method() -> ApiError {
     ApiError::Method
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_nothing_else_is() {
+        let description: serde_json::Value = serde_json::from_str(&openapi()).unwrap();
+        let described: BTreeSet<_> = description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(routes().iter().map(|(path, _)| *path).collect::<BTreeSet<_>>(), described);
+    }
 }

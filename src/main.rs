@@ -1,6 +1,6 @@
 //! The life of the process: what was asked, what is configured, serving, the signal, draining, the exit code.
 
-use std::process::ExitCode;
+use std::{panic, process::ExitCode};
 
 use milepost::{
     app::App,
@@ -14,12 +14,17 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match cli.run(serve) {
+    // A panic has been logged; what is left to say is the exit code.
+    let ended = panic::catch_unwind(|| cli.run(serve)).unwrap_or(Err(CliError::Panic));
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::complain(&error);
@@ -40,14 +45,9 @@ fn serve(config: Config) -> Result<(), CliError> {
 }
 
 async fn live(config: Config) -> Result<(), CliError> {
+    // First of all, so that a signal that comes while the store is opened is kept and obeyed then.
     let mut signals = Signals::new()?;
-    let mut running = select! {
-        running = App::start(config) => running?,
-        name = signals.next() => {
-            info!(signal = name, "stopped before serving");
-            return Ok(());
-        }
-    };
+    let mut running = App::start(config).await?;
     let listening = format!("listening on http://{}", running.address());
     info!("{listening}");
     if let Err(error) = cli::say(listening) {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufReader, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::Path,
     pin::pin,
 };
 
@@ -96,7 +96,7 @@ pub(super) fn import(config: &Config, file: &Path) -> Result<Done, TransferError
             .map(BufReader::new)
             .map_err(|cause| TransferError::File { file: file.display().to_string(), cause })
     };
-    let from_stdin = file == PathBuf::from("-");
+    let from_stdin = file == "-";
     let first = if from_stdin { None } else { Some(open()?) };
     runtime()?.block_on(async {
         let clock = Clock::system();

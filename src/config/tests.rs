@@ -61,12 +61,10 @@ fn every_key_has_a_variable_and_no_variable_has_two_keys() {
     let mut names = std::collections::BTreeMap::new();
     for (section, keys) in &table {
         for (key, value) in keys.as_table().unwrap() {
-            let text = match value {
-                toml::Value::Array(items) => {
-                    items.iter().map(|item| item.as_str().unwrap()).collect::<Vec<_>>().join(",")
-                }
-                toml::Value::String(text) => text.clone(),
-                value => value.to_string(),
+            let text = match (value.as_str(), value.as_array()) {
+                (Some(text), _) => text.to_owned(),
+                (_, Some(items)) => items.iter().map(|item| item.as_str().unwrap()).collect::<Vec<_>>().join(","),
+                (None, None) => value.to_string(),
             };
             let name = format!("MILEPOST_{section}_{key}").to_uppercase();
             assert_eq!(names.insert(name, text), None);

@@ -88,8 +88,9 @@ pub fn backup(directory: &Path, to: &Path) -> Result<(), EngineError> {
     File::create_new(to).map_err(refuse)?;
     let mut copy = Connection::open(to).map_err(fault)?;
     // All pages in one step: with smaller ones each commit in between would start the copy anew.
+    const ALL_PAGES: i32 = i32::MAX;
     Backup::new(&source, &mut copy)
-        .and_then(|backup| backup.run_to_completion(-1, Duration::ZERO, None))
+        .and_then(|backup| backup.run_to_completion(ALL_PAGES, Duration::from_millis(10), None))
         .map_err(fault)?;
     copy.close().map_err(|(_, error)| fault(error))?;
     File::open(to).and_then(|file| file.sync_all()).map_err(refuse)

@@ -1,8 +1,8 @@
 //! Many operations in one request: an array, answered as a whole, or a stream that is answered line by line.
 //!
-//! Promises: results come in the order of the operations, each when its change is durable; operations of one job are done
-//! one after the other. What is under way at once is bounded by number and by bytes, so that a client that sends and
-//! does not read waits on its own connection.
+//! Promises: results come in the order of the operations, each when its change is durable; operations of one job are
+//! done one after the other. What is under way at once is bounded by number and by bytes, so that a client that sends
+//! and does not read waits on its own connection.
 
 mod lines;
 mod operation;
@@ -30,7 +30,7 @@ use super::{
     body::{self, Media, json_text},
     context::Context,
     error::ApiError,
-    members::no_json,
+    members::misfit,
     openapi::{BadBody, NoStore},
     query::{Nothing, Query},
     readiness::Readiness,
@@ -44,10 +44,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Do many operations.
 ///
-/// Send a JSON array, or newline-delimited JSON. With `Accept: application/x-ndjson` each result is sent as a line of its
-/// own when its operation is durable, and newline-delimited operations are read as they come, over as long a connection
-/// as the client likes; otherwise the answer comes as a whole. Each operation is on its own: one that is refused does not
-/// stop the others. Operations of one job are done in their order.
+/// Send a JSON array, or newline-delimited JSON. With `Accept: application/x-ndjson` each result is sent as a line of
+/// its own when its operation is durable, and newline-delimited operations are read as they come, over as long a
+/// connection as the client likes; otherwise the answer comes as a whole. Each operation is on its own: one that is
+/// refused does not stop the others. Operations of one job are done in their order.
 #[utoipa::path(
     post,
     path = "/batch",
@@ -94,11 +94,8 @@ async fn whole(headers: &HeaderMap, body: RawBody, context: &Context) -> Result<
         }
         Media::Json | Media::MergePatch | Media::Text => {
             let text = json_text(&bytes, settings.json_depth_max)?;
-            let operations: Vec<&RawValue> = match serde_json::from_str(text) {
-                Ok(operations) => operations,
-                Err(error) if error.is_data() => return Err(ApiError::Shape("Send a JSON array of operations.")),
-                Err(error) => return Err(no_json(error)),
-            };
+            let operations: Result<Vec<&RawValue>, _> = serde_json::from_str(text);
+            let operations = operations.map_err(|error| misfit(text, error, "Send a JSON array of operations."))?;
             operations.into_iter().map(|operation| bytes.slice_ref(operation.get().as_bytes())).collect()
         }
     };

@@ -19,11 +19,7 @@ pub(super) use self::{
     patch::{PatchBody, Style},
     schema::{SCHEMAS, describe},
 };
-use super::{
-    context::Context,
-    error::ApiError,
-    members::{Given, Members},
-};
+use super::{context::Context, error::ApiError, given::Given, members::Members};
 use crate::job::{Attempt, Edit, LabelKey, LabelValue, Limits, Lines, Malformed, Origin, Progress, Seq, Stage, Writer};
 
 /// What can be made of the members of an object.

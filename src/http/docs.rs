@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{openapi, problem::Code};
+use super::{code::Code, openapi};
 
 const STYLE: &str = include_str!("docs.css");
 
@@ -30,7 +30,8 @@ impl Pages {
         let description: Value = serde_json::from_slice(&openapi).unwrap_or_default();
         let style = base64(&Sha256::digest(STYLE));
         let policy = format!(
-            "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'"
         );
         Self {
             docs: page("Milepost: the API", &reference(&description)).into(),
@@ -48,7 +49,7 @@ pub(super) fn problem(code: Code) -> String {
         "<p><code>{}</code>, status {}</p>\n<p>{}</p>\n<p><a href=\"/docs\">All routes</a></p>",
         code.as_str(),
         code.status().as_u16(),
-        escaped(code.advice()),
+        prose(&Value::from(code.advice())),
     );
     page(code.title(), &body)
 }

@@ -1,6 +1,7 @@
 //! The one place that turns errors into status codes.
 //!
-//! Promises: every error of every layer below is named here; what clients must not see goes to the log and nowhere else.
+//! Promises: every error of every layer below is named here; what clients must not see goes to the log and nowhere
+//! else.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::problem::{Code, Problem};
+use super::{code::Code, problem::Problem};
 use crate::{engine::EngineError, job::Rejection, store::StoreError};
 
 /// Why a request is not done.
@@ -165,7 +166,7 @@ fn engine_problem(cause: &EngineError) -> Problem {
         }
         EngineError::Corrupt(_) => Problem::new(
             Code::StorageUnavailable,
-            "What the store has of this is damaged; the service's log says more, under the X-Request-Id of this answer.",
+            "What the store has of it is damaged; the service's log says more, under the X-Request-Id of this answer.",
         ),
     }
 }

@@ -13,14 +13,15 @@ use crate::store::{JobStore, portable};
 
 /// Export everything.
 ///
-/// As newline-delimited JSON from one consistent moment, while the service goes on. The last line counts the jobs and the
-/// log lines: without it the export is not complete.
+/// As newline-delimited JSON from one consistent moment, while the service goes on. The last line counts the jobs and
+/// the log lines: without it the export is not complete.
 #[utoipa::path(
     get,
     path = "/export",
     tag = "operations",
     responses(
-        (status = 200, description = "All jobs, each followed by its log.", body = String, content_type = "application/x-ndjson"),
+        (status = 200, description = "All jobs, each followed by its log.", body = String,
+            content_type = "application/x-ndjson"),
         BadParameters, NoStore
     )
 )]

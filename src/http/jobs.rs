@@ -14,7 +14,7 @@ use super::{
     openapi::{
         BadBody, BadHeader, BadParameters, Conflict, JobAnswer, Minimal, Moved, NoJob, NoStore, NotModified, OfJob,
     },
-    query::{FromParams, Nothing, Params, Query, digits},
+    query::{FromParams, Nothing, Params, Query},
     reply,
 };
 use crate::{
@@ -120,8 +120,11 @@ fn line_count(text: &str) -> Result<usize, ApiError> {
     if text == "all" {
         return Ok(usize::MAX);
     }
-    let count = digits(text).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-    count.ok_or_else(|| ApiError::field("logs", "a whole number, or `all`"))
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(ApiError::field("logs", "a whole number, or `all`"));
+    }
+    // More than can be counted is more than there can be.
+    Ok(text.parse().unwrap_or(usize::MAX))
 }
 
 fn flag(params: &mut Params<'_>, name: &str) -> Result<bool, ApiError> {
@@ -204,9 +207,9 @@ pub(super) fn one_attempt(query: Option<Attempt>, body: Option<Attempt>) -> Resu
 
 /// Change a job.
 ///
-/// Status, progress, result and log lines of one request become visible together. The answer has in `logs` the lines that
-/// this request appended, and `result` only if it changed. A merge patch changes `result`, `error` and `labels` member by
-/// member (RFC 7396).
+/// Status, progress, result and log lines of one request become visible together. The answer has in `logs` the lines
+/// that this request appended, and `result` only if it changed. A merge patch changes `result`, `error` and `labels`
+/// member by member (RFC 7396).
 #[utoipa::path(
     patch,
     path = "/jobs/{id}",

@@ -1,7 +1,7 @@
 //! The read shapes of the origin, for frontends that were written for it.
 //!
-//! Promises: `logs` is complete and its indices never move, with trimmed lines as empty strings. However long the log, no
-//! more than one page of it is in memory.
+//! Promises: `logs` is complete and its indices never move, with trimmed lines as empty strings. However long the
+//! log, no more than one page of it is in memory.
 
 use std::collections::VecDeque;
 

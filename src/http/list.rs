@@ -125,7 +125,7 @@ pub(super) struct JobPage<'a> {
     params(ListParams),
     responses(
         (status = 200, description = "A page of the list.", body = JobPage,
-            headers(("link" = Option<String>, description = "The next page, as `rel=\"next\"`, when there may be one."))),
+            headers(("link" = Option<String>, description = "The next page, `rel=\"next\"`, when there may be one."))),
         BadParameters, NoStore
     )
 )]

@@ -101,14 +101,16 @@ impl AppendParams {
 
 /// Append lines to a job's log.
 ///
-/// As JSON; as plain text, each line one line of the log; or as lines of JSON, each a string or an object with `line` or
-/// `lines`. With `writer` and `seq` lines that the log has already are dropped and counted in `duplicates`.
+/// As JSON; as plain text, each line one line of the log; or as lines of JSON, each a string or an object with `line`
+/// or `lines`. With `writer` and `seq` lines that the log has already are dropped and counted in `duplicates`.
 #[utoipa::path(
     post,
     path = "/jobs/{id}/logs",
     tag = "logs",
     params(OfJob, AppendParams, Preconditions, Wishes),
-    request_body(content((AppendBody = "application/json"), (String = "text/plain"), (String = "application/x-ndjson"))),
+    request_body(content(
+        (AppendBody = "application/json"), (String = "text/plain"), (String = "application/x-ndjson")
+    )),
     responses(
         (status = 200, description = "The lines are in the log.", body = reply::Receipt),
         Minimal, BadBody, BadHeader, NoJob, Conflict, Moved, NoStore
@@ -205,15 +207,16 @@ fn next(job: &Job, lines: &[LogLine]) -> Seq {
 
 /// Read a job's log.
 ///
-/// Page by page; a page has at most as many lines as `limit`, and less when they are long. `Accept: text/plain` gives the
-/// bare lines. When there are more, a Link header says where.
+/// Page by page; a page has at most as many lines as `limit`, and less when they are long. `Accept: text/plain` gives
+/// the bare lines. When there are more, a Link header says where.
 #[utoipa::path(
     get,
     path = "/jobs/{id}/logs",
     tag = "logs",
     params(OfJob, PageParams),
     responses(
-        (status = 200, description = "A page of the log.", content((LogPage = "application/json"), (String = "text/plain")),
+        (status = 200, description = "A page of the log.",
+            content((LogPage = "application/json"), (String = "text/plain; charset=utf-8")),
             headers(("link" = Option<String>, description = "The next page, as `rel=\"next\"`, when there is one."))),
         BadParameters, NoJob, NoStore
     )

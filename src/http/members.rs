@@ -1,19 +1,20 @@
 //! The members of a JSON object, taken one by one, so that every complaint names its member.
 //!
-//! Promises: what is taken has the type asked for; a member that nobody takes, that comes twice, or that comes together
-//! with another name of the same thing is refused by name. Values are borrowed and each is parsed once.
-//! Knows nothing of jobs but the rule that breaks a value of theirs.
+//! Promises: a member that nobody takes, that comes twice, or that comes together with another name of the same thing
+//! is refused by name. Names and values are borrowed from the text.
 
-use std::{borrow::Cow, fmt, ops::RangeInclusive};
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
-use super::error::ApiError;
-use crate::job::{Json, Malformed};
+use super::{
+    error::ApiError,
+    given::{Given, Text},
+};
 
 /// More than any route knows, so that a hostile object of many members is refused before they are compared.
 const MEMBERS_MAX: usize = 64;
@@ -24,14 +25,6 @@ pub(super) struct Members<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
-/// A member that was given.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Given<'a> {
-    /// Its name, as the client wrote it.
-    pub(super) name: &'static str,
-    value: &'a RawValue,
-}
-
 impl<'a> Members<'a> {
     /// Reads the object in a text.
     ///
@@ -40,12 +33,7 @@ impl<'a> Members<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, ApiError> {
         let object: Object<'a> = match serde_json::from_str(text) {
             Ok(object) => object,
-            Err(error) if error.is_data() => {
-                // The first mistake need not be the only one, and what is no JSON is told so first.
-                serde_json::from_str::<&RawValue>(text).map_err(no_json)?;
-                return Err(ApiError::Shape("Send a JSON object."));
-            }
-            Err(error) => return Err(no_json(error)),
+            Err(error) => return Err(misfit(text, error, "Send a JSON object.")),
         };
         match object.refused {
             None => Ok(Self { members: object.members }),
@@ -70,7 +58,7 @@ impl<'a> Members<'a> {
                 let detail = format!("`{}` and `{name}` are the same thing; send one of them.", other.name);
                 return Err(ApiError::Field { field: name.to_owned(), detail });
             }
-            found = Some(Given { name, value });
+            found = Some(Given::new(name, value));
         }
         Ok(found)
     }
@@ -114,101 +102,17 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'a> Given<'a> {
-    /// A member found by other means.
-    pub(super) fn new(name: &'static str, value: &'a RawValue) -> Self {
-        Self { name, value }
-    }
-
-    /// Its JSON text.
-    pub(super) fn text(self) -> &'a str {
-        self.value.get()
-    }
-
-    /// Whether it is null.
-    pub(super) fn is_null(self) -> bool {
-        self.text() == "null"
-    }
-
-    /// A complaint about it; the rule completes "must be ...".
-    pub(super) fn refused(self, rule: impl fmt::Display) -> ApiError {
-        ApiError::field(self.name, rule)
-    }
-
-    /// The string it is.
-    pub(super) fn string(self) -> Result<Cow<'a, str>, ApiError> {
-        if !self.text().starts_with('"') {
-            return Err(self.refused("a string"));
-        }
-        Ok(serde_json::from_str::<Text<'a>>(self.text()).map_err(no_json)?.0)
-    }
-
-    /// What its string stands for.
-    pub(super) fn parse<T>(self) -> Result<T, ApiError>
-    where
-        T: for<'t> TryFrom<&'t str, Error = Malformed>,
-    {
-        T::try_from(&self.string()?).map_err(|Malformed(rule)| self.refused(rule))
-    }
-
-    /// The number it is.
-    pub(super) fn number(self) -> Result<f64, ApiError> {
-        if !self.text().starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-            return Err(self.refused("a number"));
-        }
-        serde_json::from_str(self.text()).map_err(no_json)
-    }
-
-    /// The whole number it is, in whatever way it is written, within these bounds.
-    pub(super) fn integer<T>(self, range: RangeInclusive<T>) -> Result<T, ApiError>
-    where
-        T: Copy + fmt::Display + PartialOrd + TryFrom<i64>,
-    {
-        let number = match serde_json::from_str::<i64>(self.text()) {
-            Ok(number) => Some(number),
-            Err(_) => Some(self.number()?).filter(|number| number.fract() == 0.0).and_then(exactly),
-        };
-        let number = number.and_then(|number| T::try_from(number).ok()).filter(|number| range.contains(number));
-        let rule = || format!("a whole number from {} to {}", range.start(), range.end());
-        number.ok_or_else(|| self.refused(rule()))
-    }
-
-    /// Any JSON, as a tree.
-    pub(super) fn value(self) -> Result<Value, ApiError> {
-        serde_json::from_str(self.text()).map_err(no_json)
-    }
-
-    /// Any JSON, in compact form.
-    pub(super) fn json(self) -> Result<Json, ApiError> {
-        Json::try_from(&self.value()?).map_err(no_json)
-    }
-
-    /// The strings it is: one, or an array of them.
-    pub(super) fn strings(self) -> Result<Vec<Cow<'a, str>>, ApiError> {
-        match self.text().as_bytes().first() {
-            Some(b'"') => Ok(vec![self.string()?]),
-            Some(b'[') => {
-                let strings: Result<Vec<Text<'a>>, _> = serde_json::from_str(self.text());
-                match strings {
-                    Ok(strings) => Ok(strings.into_iter().map(|Text(text)| text).collect()),
-                    Err(error) if error.is_data() => Err(self.refused("an array of strings")),
-                    Err(error) => Err(no_json(error)),
-                }
-            }
-            Some(_) | None => Err(self.refused("a string or an array of strings")),
-        }
-    }
-
-    /// The members of the object it is.
-    pub(super) fn object(self) -> Result<Members<'a>, ApiError> {
-        if !self.text().starts_with('{') {
-            return Err(self.refused("an object"));
-        }
-        Members::parse(self.text())
+/// Tells a text that is no JSON from one of another shape; the sentence says which it must have.
+pub(super) fn misfit(text: &str, error: serde_json::Error, sentence: &'static str) -> ApiError {
+    // The first mistake need not be the only one, and what is no JSON is told so first.
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) if error.is_data() => ApiError::Shape(sentence),
+        Ok(_) => no_json(error),
+        Err(error) => no_json(error),
     }
 }
 
-/// What serde says of a text that is no JSON, or of a value that JSON numbers or strings cannot mean.
+/// What serde says of a text that is no JSON.
 pub(super) fn no_json(error: serde_json::Error) -> ApiError {
     ApiError::Json(format!("The body is no JSON: {error}.").into())
 }
@@ -217,16 +121,6 @@ fn twice(name: String) -> ApiError {
     let detail = format!("`{name}` is there twice; send it once.");
     ApiError::Field { field: name, detail }
 }
-
-/// A number without a fraction as an integer, if a double can tell it from its neighbours.
-fn exactly(number: f64) -> Option<i64> {
-    const LAST: f64 = 9_007_199_254_740_991.0;
-    (number.abs() <= LAST).then_some(number as i64)
-}
-
-/// A string, borrowed if it has no escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// An object as it was sent, and the first member that may not be there.
 struct Object<'a> {
@@ -300,27 +194,5 @@ mod tests {
         assert_eq!(refused(Members::parse("[1").unwrap_err()).1, 400);
         assert_eq!(refused(Members::parse("{\"a\":NaN}").unwrap_err()).1, 400);
         assert_eq!(refused(Members::parse("{} x").unwrap_err()).1, 400);
-    }
-
-    #[test]
-    fn numbers_must_be_in_range_of_their_type_and_their_bounds() {
-        let integer = |text: &str| {
-            let text = format!(r#"{{"n":{text}}}"#);
-            Members::parse(&text).unwrap().require("n").unwrap().integer(1_u32..=86_400).map_err(refused)
-        };
-        assert_eq!(integer("60"), Ok(60));
-        assert_eq!(integer("60.0"), Ok(60));
-        assert_eq!(integer("6e1"), Ok(60));
-        for unfit in ["0", "-1", "86401", "60.5", "1e300", "99999999999999999999", "\"60\"", "true", "null", "[]"] {
-            assert_eq!(integer(unfit), Err(("n".into(), 422)), "{unfit}");
-        }
-        assert_eq!(integer("1e400").unwrap_err().1, 400);
-    }
-
-    #[test]
-    fn values_keep_their_meaning_and_lose_their_spaces() {
-        let mut members = Members::parse(r#"{"v": {"b": [1, 2.50],  "a": "\u0000"}, "big": [1e400]}"#).unwrap();
-        assert_eq!(members.require("v").unwrap().json().unwrap().as_str(), r#"{"b":[1,2.5],"a":"\u0000"}"#);
-        assert_eq!(refused(members.require("big").unwrap().json().unwrap_err()).1, 400);
     }
 }

@@ -40,8 +40,8 @@ use crate::job::Document;
         jobs::create_job, jobs::ensure_job, jobs::read_job, jobs::patch_job, jobs::delete_job, list::list_jobs,
         logs::append_log, logs::read_log, batch::run_batch,
         legacy::restyle, legacy::status, legacy::saasshorts_status,
-        export::export, ops::livez, ops::readyz, ops::health, ops::metrics, ops::openapi_json, ops::docs, ops::problem_page,
-        ops::index
+        export::export, ops::livez, ops::readyz, ops::health, ops::metrics, ops::openapi_json, ops::docs,
+        ops::problem_page, ops::index
     ),
     components(schemas(Document, Receipt, Problem), responses(JobAnswer, CreatedAnswer)),
     modifiers(&Bodies)
@@ -142,10 +142,7 @@ impl IntoResponses for BadBody {
             (408, "The body did not come in time: `request_timeout`."),
             (413, "The body is too large: `body_too_large`."),
             (415, "The body is of another type: `unsupported_media_type`."),
-            (
-                422,
-                "A member or parameter is not acceptable: `invalid_field`; or a key is used anew: `idempotency_mismatch`.",
-            ),
+            (422, "A member or parameter is not acceptable: `invalid_field`, `idempotency_mismatch`."),
         ])
     }
 }

@@ -13,7 +13,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{context::Context, docs, error::ApiError, openapi::NoStore, problem::Code, readiness::Readiness, reply};
+use super::{code::Code, context::Context, docs, error::ApiError, openapi::NoStore, readiness::Readiness, reply};
 use crate::{
     metrics::{JobLabels, Metrics},
     store::{JobStore, StoreError},

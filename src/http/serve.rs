@@ -75,8 +75,9 @@ impl Server {
         http.timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(settings.header_read_seconds.into()))
             .max_header_size(settings.header_bytes_max)
-            .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES_MAX))
-            .pipeline_flush(true);
+            .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES_MAX));
+        // Not `pipeline_flush`: it holds an answer back as long as there is more to read, so a 431 would never be sent, and
+        // the answer before a request that is only half there would wait for the other half.
         // With its state given, axum makes the routes now and not with each request.
         let routes = Routes(router.with_state(()));
         let (connections, open) = (JoinSet::new(), metrics.connections.clone());

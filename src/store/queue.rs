@@ -136,7 +136,9 @@ impl Waiting {
     fn take(&mut self, most: usize) -> Vec<Submission> {
         if self.submissions.len() <= most {
             self.bytes = 0;
-            return mem::take(&mut self.submissions);
+            // As many will probably come while these are committed; growing to that size step by step would copy them.
+            let next = Vec::with_capacity(self.submissions.len());
+            return mem::replace(&mut self.submissions, next);
         }
         let rest = self.submissions.split_off(most);
         let taken = mem::replace(&mut self.submissions, rest);

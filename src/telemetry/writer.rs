@@ -11,7 +11,8 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tracing::warn;
@@ -27,11 +28,11 @@ pub(super) struct LineWriter {
     dropped: Arc<AtomicU64>,
 }
 
-/// Dropping this waits until what was logged before is written.
+/// Dropping this waits, for a second at the most, until what was logged before is written.
 #[derive(Debug)]
 pub struct Flush {
     lines: SyncSender<Vec<u8>>,
-    thread: Option<JoinHandle<()>>,
+    ended: Receiver<()>,
 }
 
 impl LineWriter {
@@ -40,8 +41,13 @@ impl LineWriter {
         let (lines, waiting) = sync_channel(LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = dropped.clone();
-        let thread = thread::Builder::new().name("log".into()).spawn(move || write_all(out, &waiting, &lost))?;
-        Ok((Self { lines: lines.clone(), dropped }, Flush { lines, thread: Some(thread) }))
+        let (end, ended) = sync_channel(1);
+        thread::Builder::new().name("log".into()).spawn(move || {
+            write_all(out, &waiting, &lost);
+            // Nobody may be waiting for it any more.
+            let _late = end.send(());
+        })?;
+        Ok((Self { lines: lines.clone(), dropped }, Flush { lines, ended }))
     }
 }
 
@@ -62,12 +68,15 @@ fn write_all(mut out: impl Write, waiting: &Receiver<Vec<u8>>, dropped: &AtomicU
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        // Waits for room behind all earlier lines; fails only when the thread is gone.
-        let _gone = self.lines.send(Vec::new());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread cannot be logged any more.
-            let _panicked = thread.join();
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const STEP: Duration = Duration::from_millis(5);
+        let deadline = Instant::now() + PATIENCE;
+        // Behind all earlier lines, and so only when there is room.
+        while self.lines.try_send(Vec::new()).is_err() && Instant::now() < deadline {
+            thread::sleep(STEP);
         }
+        // A reader that does not read must not keep the process from ending.
+        let _unread = self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -1,6 +1,20 @@
 //! The service from outside, and what it stands on: one binary, one file for each chapter.
 #![cfg(test)]
 
+#[macro_use]
+mod harness;
+
+mod batch;
+mod create;
 mod engine;
+mod errors;
 mod imports;
+mod legacy;
+mod list;
+mod logs;
+mod openapi;
+mod ops;
+mod patch;
+mod process;
+mod read;
 mod readme;

@@ -117,10 +117,12 @@ proptest! {
     ) {
         let mut journal = Journal::new(wide());
         for (job_lines_max, job_log_bytes_max, lengths) in steps {
-            let before = journal.job.log.clone();
+            let (before, version) = (journal.job.log.clone(), journal.job.version);
             journal.rules = Rules { job_lines_max, job_log_bytes_max, ..wide() };
             journal.append_lengths(&lengths);
             let after = &journal.job.log;
+            let seen = (after.count, after.dropped) != (before.count, before.dropped);
+            prop_assert_eq!(journal.job.version, version + u64::from(seen), "readers see what is trimmed");
             prop_assert_eq!(after.count, before.count + lengths.len() as u64);
             prop_assert!(after.dropped >= before.dropped.max(after.count.saturating_sub(job_lines_max)));
             prop_assert!(journal.lines.iter().map(|line| line.seq).eq(1..=after.count));

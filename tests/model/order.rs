@@ -17,14 +17,16 @@ fn refusal(scene: &Scene) -> Option<Refusal> {
 
 /// Whether a request asks for what is already so, log lines aside.
 fn is_repeat(scene: &Scene, rules: &Rules) -> bool {
-    match &scene.request.ask {
-        Ask::Patch(body) if scene.before.is_done() && body.names_more_than_lines() => {
-            let ask = Ask::Patch(Body { sent: Sent::default(), ..body.clone() });
-            put(&scene.before, &Request { ask, if_match: None, ..scene.request.clone() }, rules).is_ok()
-        }
-        Ask::Patch(_) | Ask::Append(..) | Ask::Heartbeat(_) if !scene.before.is_done() => false,
-        _ => scene.outcome.as_ref().is_ok_and(|applied| applied.next.version == scene.before.version),
+    let done = scene.before.is_done();
+    if let Ask::Patch(body) = &scene.request.ask
+        && done
+        && body.names_more_than_lines()
+    {
+        let ask = Ask::Patch(Body { sent: Sent::default(), ..body.clone() });
+        return put(&scene.before, &Request { ask, if_match: None, ..scene.request.clone() }, rules).is_ok();
     }
+    let repeatable = done || matches!(scene.request.ask, Ask::Cancel { .. } | Ask::Retry { .. });
+    repeatable && scene.outcome.as_ref().is_ok_and(|applied| applied.next.version == scene.before.version)
 }
 
 proptest! {
@@ -48,13 +50,11 @@ proptest! {
         for scene in story.play() {
             let request = Request { if_match: NEVER, ..scene.request.clone() };
             let answer = put(&scene.before, &request, &story.rules);
-            let decided_before = match refusal(&scene) {
-                Some(Refusal::StaleAttempt(_) | Refusal::AttemptRequired(_)) => true,
-                // Whether a body is a repeat is only known of one that is fit for the job.
-                Some(Refusal::Invalid(field)) if field != "writer" => scene.before.is_done(),
-                _ => is_repeat(&scene, &story.rules),
-            };
-            if decided_before {
+            let refused = refusal(&scene);
+            let by_attempt = matches!(refused, Some(Refusal::StaleAttempt(_) | Refusal::AttemptRequired(_)));
+            // Whether a body is a repeat is only known of one that is fit for the job.
+            let unfit = matches!(refused, Some(Refusal::Invalid(field)) if field != "writer");
+            if by_attempt || (unfit && scene.before.is_done()) || is_repeat(&scene, &story.rules) {
                 prop_assert_eq!(answer, scene.outcome, "If-Match came before attempt or repeat: {:?}", request);
             } else {
                 let expected = Err(Refusal::VersionMismatch(scene.before.version));

@@ -1,7 +1,7 @@
 //! The operations of one batch that are under way.
 //!
-//! Promises: results in the order of the operations; an operation of a job begins when the one before it on the same job
-//! has its result; a bounded number of operations, and of bytes that they came as.
+//! Promises: results in the order of the operations; an operation of a job begins when the one before it on the same
+//! job has its result; a bounded number of operations, and of bytes that they came as.
 
 use std::collections::HashMap;
 

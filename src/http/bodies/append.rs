@@ -8,10 +8,11 @@ use super::{FromMembers, PCT, attempt, lines, origin, progress, reported_stage, 
 use crate::{
     http::{
         body::{FromBody, Media, json_text},
+        code::Code,
         context::Context,
         error::ApiError,
         members::{Members, no_json},
-        problem::{Code, Problem},
+        problem::Problem,
     },
     job::{Append, Attempt, Change, Edit, Lines, Progress, Seq, Stage, Writer},
 };

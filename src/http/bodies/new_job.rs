@@ -10,7 +10,8 @@ use crate::{
         body::{FromBody, Media, json_text},
         context::Context,
         error::ApiError,
-        members::{Given, Members},
+        given::Given,
+        members::Members,
         openapi::one_of,
     },
     job::{JobId, JobKey, Json, Kind, Labels, Lines, Malformed, NewJob, Seconds, Spec, Stage, Status, Timestamp},
@@ -27,8 +28,8 @@ pub(in crate::http) struct NewJobBody {
     /// What the worker needs: any JSON.
     #[schema(value_type = Option<Value>)]
     input: Option<Json>,
-    /// What lists and feeds filter by: at most 16, keys of 1-64 characters of a-z 0-9 . _ -, values of at most 256 bytes
-    /// without control characters.
+    /// What lists and feeds filter by: at most 16, keys of 1-64 characters of a-z 0-9 . _ -, values of at most 256
+    /// bytes without control characters.
     #[schema(value_type = Option<HashMap<String, Option<String>>>, example = json!({"user": "42"}))]
     labels: Labels,
     /// Higher is claimed first; 0 if not given.

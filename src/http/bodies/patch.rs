@@ -9,7 +9,8 @@ use crate::{
         body::{FromBody, Media, json_text},
         context::Context,
         error::ApiError,
-        members::{Given, Members, no_json},
+        given::Given,
+        members::Members,
         openapi::one_of,
     },
     job::{Attempt, Change, Edit, Json, LabelEdit, Lines, Patch, Progress, Seq, Stage, Status, Writer},
@@ -61,7 +62,7 @@ pub(in crate::http) enum Style {
 }
 
 /// What a change cannot set, and what does.
-const ELSEWHERE: [(&str, &str); 26] = [
+const ELSEWHERE: [(&str, &str); 27] = [
     ("logs", "is read-only; append lines with `log` here, or with POST /jobs/{id}/logs."),
     ("logs_from", "is read-only; append lines with `log` here, or with POST /jobs/{id}/logs."),
     ("log_count", "is read-only; append lines with `log` here, or with POST /jobs/{id}/logs."),
@@ -88,6 +89,7 @@ const ELSEWHERE: [(&str, &str); 26] = [
     ("started_at", "is set by the service when `status` becomes processing."),
     ("updated_at", "is set by the service."),
     ("finished_at", "is set by the service when the job is done."),
+    ("expires_at", "follows from `retain_seconds`, which is set when the job is created."),
 ];
 
 impl PatchBody {
@@ -150,7 +152,7 @@ fn edited_stage(given: Given<'_>) -> Result<Edit<Stage>, ApiError> {
 }
 
 fn edited_json(given: Given<'_>, style: Style) -> Result<Edit<Json>, ApiError> {
-    if given.is_null() { Ok(Edit::Clear) } else { edit_to(given.value()?, style) }
+    if given.is_null() { Ok(Edit::Clear) } else { edit_to(given, given.value()?, style) }
 }
 
 fn edited_error(given: Given<'_>, style: Style) -> Result<Edit<Json>, ApiError> {
@@ -165,12 +167,12 @@ fn edited_error(given: Given<'_>, style: Style) -> Result<Edit<Json>, ApiError> 
     if !is_text("reason") || !is_text("message") {
         return Err(given.refused("an object whose `reason` and `message` are strings"));
     }
-    edit_to(value, style)
+    edit_to(given, value, style)
 }
 
-fn edit_to(value: Value, style: Style) -> Result<Edit<Json>, ApiError> {
+fn edit_to(given: Given<'_>, value: Value, style: Style) -> Result<Edit<Json>, ApiError> {
     match style {
-        Style::Replace => Json::try_from(&value).map(Edit::Set).map_err(no_json),
+        Style::Replace => Json::try_from(&value).map(Edit::Set).map_err(|error| given.no_json(&error)),
         Style::Merge => Ok(Edit::Merge(value)),
     }
 }

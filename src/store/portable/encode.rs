@@ -29,7 +29,7 @@ struct Header {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Record<'a> {
-    Job(JobRecord<'a>),
+    Job(Box<JobRecord<'a>>),
     End { jobs: u64, lines: u64 },
 }
 
@@ -56,7 +56,7 @@ impl Encoder {
         match piece {
             Exported::Job(job, input) => {
                 self.close();
-                self.record(&Record::Job(JobRecord::new(job, input.as_ref())));
+                self.record(&Record::Job(JobRecord::new(job, input.as_ref()).into()));
                 self.jobs += 1;
             }
             Exported::Lines(lines) => lines.iter().for_each(|line| self.line(line)),

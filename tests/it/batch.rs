@@ -1,0 +1,242 @@
+//! Many operations in one request: as an array, as lines, and as a stream that is answered while it is sent.
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::harness::{Server, only};
+
+const NDJSON: &str = "application/x-ndjson";
+
+fn statuses(answer: &Value) -> Vec<u64> {
+    answer["results"].as_array().unwrap().iter().map(|result| result["status"].as_u64().unwrap()).collect()
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+each_engine!(operations_are_done_in_order_each_on_its_own, |server| async move {
+    let answer = server.post("/batch", json!([
+        {"op": "create", "id": "a", "kind": "clip", "input": [1], "status": "processing"},
+        {"op": "log", "id": "a", "lines": ["one", "two"], "pct": 10, "writer": "w", "seq": 1},
+        {"op": "log", "id": "a", "lines": ["two", "three"], "writer": "w", "seq": 2, "attempt": 1},
+        {"op": "heartbeat", "id": "a", "progress_pct": 20, "stage": "s"},
+        {"op": "patch", "id": "a", "status": "done", "result": {"url": "x"}, "log": "four", "if_match": "\"v4\""},
+        {"op": "patch", "id": "a", "status": "done", "result": {"url": "x"}, "log": "four", "if_match": "v4"},
+        {"op": "patch", "id": "a", "status": "failed"},
+        {"op": "create", "kind": "clip"},
+        {"op": "create", "id": "a", "kind": "clip"},
+        {"op": "create", "id": "a", "kind": "other"}
+    ])).await.is(200).json();
+    assert_eq!(statuses(&answer), [201, 200, 200, 200, 200, 200, 409, 201, 200, 409]);
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(only(&results[0]["job"], &["id", "input", "version"]), json!({"id": "a", "input": [1], "version": 1}));
+    assert_eq!(
+        only(&results[2]["job"], &["log_count", "duplicates", "version"]),
+        json!({"log_count": 3, "duplicates": 1, "version": 3})
+    );
+    let done = json!({"status": "completed", "version": 5, "result": {"url": "x"}, "logs": ["four"]});
+    assert_eq!(only(&results[4]["job"], &["status", "version", "result", "logs"]), done);
+    assert_eq!((&results[5]["job"]["version"], results[5]["job"].get("result")), (&json!(5), None));
+    let problem = &results[6]["problem"];
+    assert_eq!(
+        only(problem, &["code", "status", "instance"]),
+        json!({"code": "already_finished", "status": 409, "instance": "/batch#6"})
+    );
+    assert_eq!(results[7]["job"]["id"].as_str().unwrap().len(), 36);
+    assert_eq!((&results[8]["job"]["version"], &results[9]["problem"]["code"]), (&json!(5), &json!("job_exists")));
+});
+
+each_engine!(an_operation_that_is_none_does_not_stop_the_others, |server| async move {
+    let operations = json!([
+        5, {}, {"op": "drop"}, {"op": "patch"}, {"op": "patch", "id": "a/b"}, {"op": "patch", "id": 7},
+        {"op": "patch", "id": "none"}, {"op": "create", "id": ".a", "kind": "k"}, {"op": "create"},
+        {"op": "log", "id": "a"},
+        {"op": "patch", "id": "a", "if_match": "v1 v2"}, {"op": "patch", "id": "a", "logs": []},
+        {"op": "heartbeat", "id": "a", "line": "x"}, {"op": "create", "kind": "k", "if_match": "v1"}, null,
+        {"op": "create", "id": "a", "kind": "k"}, {"op": "heartbeat", "id": "a"},
+        {"op": "patch", "id": "a", "if_match": "W/\"v1\""}
+    ]);
+    let answer = server.post("/batch", operations).await.is(200).json();
+    let expected = [422, 422, 422, 422, 404, 422, 404, 422, 422, 422, 422, 422, 422, 422, 422, 201, 409, 412];
+    assert_eq!(statuses(&answer), expected);
+    let fields: Vec<_> = answer["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| result["problem"]["field"].as_str().unwrap_or("-"))
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "-", "op", "op", "id", "-", "id", "-", "id", "kind", "line", "if_match", "logs", "line", "if_match", "-",
+            "-", "-", "-"
+        ]
+    );
+    assert_eq!(answer["results"][16]["problem"]["code"], "invalid_transition");
+    assert_eq!(server.read("a").await["version"], 1);
+});
+
+each_engine!(an_empty_batch_has_no_results, |server| async move {
+    assert_eq!(server.post("/batch", json!([])).await.is(200).text, "{\"results\":[]}");
+    let answer = server.call("POST", "/batch").body(NDJSON, "\n \n").await.is(200);
+    assert_eq!(answer.text, "{\"results\":[]}");
+    let answer = server.call("POST", "/batch").body(NDJSON, "").header("accept", NDJSON).await.is(200);
+    assert_eq!((answer.text.as_str(), answer.header("content-type")), ("", Some(NDJSON)));
+});
+
+each_engine!(either_form_of_a_batch_is_answered_in_either_form, |server| async move {
+    let array = json!([{"op": "create", "id": "a", "kind": "k"}, {"op": "log", "id": "a", "line": "x"}]).to_string();
+    let as_lines =
+        "{\"op\": \"create\", \"id\": \"a\", \"kind\": \"k\"}\n{\"op\": \"log\", \"id\": \"a\", \"line\": \"x\"}";
+    let mut count = 0;
+    for (media_type, body) in [("application/json", array.as_str()), (NDJSON, as_lines)] {
+        let whole = server.call("POST", "/batch").body(media_type, body.to_owned()).await.is(200);
+        assert_eq!(whole.header("content-type"), Some("application/json"));
+        assert_eq!(whole.json()["results"][1]["job"]["log_count"], count + 1);
+        let streamed =
+            server.call("POST", "/batch").body(media_type, body.to_owned()).header("accept", NDJSON).await.is(200);
+        assert_eq!(streamed.header("content-type"), Some(NDJSON));
+        assert_eq!(lines(&streamed.text)[1]["job"]["log_count"], count + 2);
+        count += 2;
+    }
+});
+
+each_engine!(
+    a_batch_that_is_answered_as_a_whole_is_bounded,
+    |config| {
+        config.batch.operations_max = 3;
+    },
+    |server| async move {
+        let create = json!({"op": "create", "kind": "k"});
+        server.post("/batch", json!([create, create, create])).await.is(200);
+        let problem =
+            server.post("/batch", json!([create, create, create, create])).await.refused(422, "invalid_field");
+        assert!(problem["detail"].as_str().unwrap().contains("at most 3"));
+        let four = format!("{create}\n{create}\n{create}\n{create}\n");
+        server.call("POST", "/batch").body(NDJSON, four.clone()).await.refused(422, "invalid_field");
+        assert_eq!(server.get("/jobs").await.json()["jobs"].as_array().unwrap().len(), 3);
+        let answer = server.call("POST", "/batch").body(NDJSON, four).header("accept", NDJSON).await.is(200);
+        assert_eq!(lines(&answer.text).len(), 4);
+        server.post("/batch", json!({"operations": []})).await.refused(422, "invalid_field");
+        server.call("POST", "/batch").body("text/plain", "x").await.refused(415, "unsupported_media_type");
+        server.call("POST", "/batch").body("application/json", "[{]").await.refused(400, "invalid_json");
+    }
+);
+
+/// A stream that a story feeds line by line.
+struct Stream {
+    operations: mpsc::Sender<String>,
+    answer: reqwest::Response,
+    text: String,
+}
+
+impl Stream {
+    async fn begin(server: &Server) -> Self {
+        let (operations, receiver) = mpsc::channel::<String>(1);
+        let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            Some((Ok::<_, std::io::Error>(receiver.recv().await?), receiver))
+        });
+        let body = reqwest::Body::wrap_stream(pieces);
+        let call = server.call("POST", "/batch").body(NDJSON, body).header("accept", NDJSON);
+        Self { operations, answer: call.begin().await, text: String::new() }
+    }
+
+    async fn send(&self, text: impl Into<String>) {
+        self.operations.send(text.into()).await.unwrap();
+    }
+
+    /// The next result; `None` at the end of the answer.
+    async fn result(&mut self) -> Option<Value> {
+        loop {
+            if let Some((line, rest)) = self.text.split_once('\n') {
+                let result = serde_json::from_str(line).unwrap();
+                self.text = rest.to_owned();
+                return Some(result);
+            }
+            let piece = self.answer.chunk().await.unwrap()?;
+            self.text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+}
+
+each_engine!(a_stream_is_answered_while_it_is_sent, |server| async move {
+    let mut stream = Stream::begin(server).await;
+    stream.send("{\"op\": \"create\", \"id\": \"a\", \"kind\": \"k\"}\n").await;
+    assert_eq!(stream.result().await.unwrap()["status"], 201);
+    assert_eq!(server.read("a").await["version"], 1);
+    // A line may come in pieces, and several in one.
+    stream.send("{\"op\": \"log\", \"id\": \"a\",").await;
+    stream.send(" \"line\": \"one\"}\n{\"op\": \"log\", \"id\": \"a\", \"line\": \"two\"}\nnonsense\n\n{\"op\":").await;
+    assert_eq!(stream.result().await.unwrap()["job"]["log_count"], 1);
+    assert_eq!(stream.result().await.unwrap()["job"]["log_count"], 2);
+    let problem = stream.result().await.unwrap();
+    assert_eq!(
+        only(&problem["problem"], &["code", "instance"]),
+        json!({"code": "invalid_json", "instance": "/batch#3"})
+    );
+    stream.send("\"heartbeat\", \"id\": \"b\"}").await;
+    let Stream { operations, .. } = &mut stream;
+    let (closed, _) = mpsc::channel(1);
+    *operations = closed;
+    assert_eq!(stream.result().await.unwrap()["problem"]["code"], "job_not_found");
+    assert_eq!(stream.result().await, None);
+});
+
+each_engine!(a_stream_ends_with_a_word_when_the_service_stops, |server| async move {
+    let mut stream = Stream::begin(server).await;
+    stream.send("{\"op\": \"create\", \"id\": \"a\", \"kind\": \"k\"}\n").await;
+    assert_eq!(stream.result().await.unwrap()["status"], 201);
+    let (_, last) = tokio::join!(server.stop(), stream.result());
+    assert_eq!(last.unwrap()["problem"]["code"], "draining");
+    assert_eq!(stream.result().await, None);
+});
+
+each_engine!(
+    a_long_stream_keeps_the_order_of_each_job,
+    |config| {
+        config.batch.window = 16;
+    },
+    |server| async move {
+        let mut text = String::new();
+        for id in 0..7 {
+            text += &format!("{}\n", json!({"op": "create", "id": format!("j{id}"), "kind": "k"}));
+        }
+        for number in 0..700 {
+            text += &format!(
+                "{}\n",
+                json!({"op": "log", "id": format!("j{}", number % 7), "line": (number / 7).to_string()})
+            );
+        }
+        let answer = server.call("POST", "/batch").body(NDJSON, text).header("accept", NDJSON).await.is(200);
+        let results = lines(&answer.text);
+        assert_eq!(results.len(), 707);
+        for (number, result) in results[7..].iter().enumerate() {
+            let expected = json!({"id": format!("j{}", number % 7), "log_count": number / 7 + 1});
+            assert_eq!(only(&result["job"], &["id", "log_count"]), expected);
+        }
+        for id in 0..7 {
+            let log = server.get(&format!("/jobs/j{id}/logs")).header("accept", "text/plain").await.is(200);
+            let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
+            assert_eq!(log.text, expected);
+        }
+    }
+);
+
+each_engine!(
+    a_line_that_is_too_long_has_its_own_error,
+    |config| {
+        config.batch.line_bytes_max = 1024;
+    },
+    |server| async move {
+        let long = json!({"op": "create", "id": "long", "kind": "k", "input": "x".repeat(2000)});
+        let create = |id: &str| json!({"op": "create", "id": id, "kind": "k"});
+        let text = format!("{}\n{long}\n{}\n", create("a"), create("b"));
+        let answer = server.call("POST", "/batch").body(NDJSON, text).header("accept", NDJSON).await.is(200);
+        let results = lines(&answer.text);
+        let statuses: Vec<_> = results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+        assert_eq!(statuses, [201, 413, 201]);
+        assert_eq!(results[1]["problem"]["code"], "body_too_large");
+    }
+);

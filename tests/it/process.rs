@@ -1,0 +1,254 @@
+//! The program as an operator meets it: its commands, exit codes, first line, signals, and jobs moved between stores.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+/// The program, without what the environment of the tests may say to it.
+fn milepost(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MILEPOST_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    milepost(arguments).output().unwrap()
+}
+
+fn said(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    String::from_utf8_lossy(if code == 0 { &output.stdout } else { &output.stderr }).into_owned()
+}
+
+/// A service that runs; killed when it is dropped.
+struct Service {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Service {
+    fn start(store: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = milepost(&["serve", "--listen", "127.0.0.1:0", "--store", store.to_str().unwrap()]);
+        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on http://").unwrap().trim_end().parse().unwrap();
+        Self { child, stdout, address }
+    }
+
+    /// Sends a request as it stands.
+    fn begin(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> (u16, String) {
+        let body = body.to_string();
+        let length = body.len();
+        let mut stream = self.begin(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: milepost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        ));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        (answer[9..12].parse().unwrap(), answer)
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// The exit code, and what else stood on stdout.
+    fn end(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (code, rest)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors_and_a_wrong_command_line_is_64() {
+    assert!(said(&run(&["--help"]), 0).contains("Usage: milepost"));
+    assert!(said(&run(&["--version"]), 0).contains(env!("CARGO_PKG_VERSION")));
+    said(&run(&[]), 64);
+    said(&run(&["serve", "--port", "1"]), 64);
+    said(&run(&["fly"]), 64);
+}
+
+#[test]
+fn a_wrong_configuration_is_64_with_every_problem() {
+    let output = milepost(&["serve", "--listen", "0.0.0.0:0"]).env("MILEPOST_HTTP_LISTNE", "x").output().unwrap();
+    let complaint = said(&output, 64);
+    assert!(complaint.contains("--listen: ") && complaint.contains("MILEPOST_HTTP_LISTNE: "), "{complaint}");
+    assert_eq!(said(&run(&["check-config"]), 0), "configuration is fine\n");
+}
+
+#[test]
+fn the_defaults_are_printed_as_they_are_built_in() {
+    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/default.toml")).unwrap();
+    assert_eq!(said(&run(&["default-config"]), 0), file);
+    let document: Value = serde_json::from_str(&said(&run(&["openapi"]), 0)).unwrap();
+    assert!(document["openapi"].is_string());
+}
+
+#[test]
+fn it_is_healthy_while_it_serves_and_not_after() {
+    let store = tempfile::tempdir().unwrap();
+    let service = Service::start(store.path(), &[]);
+    let listen = service.address.to_string();
+    said(&run(&["healthcheck", "--listen", &listen]), 0);
+    service.signal("TERM");
+    assert_eq!(service.end(), (Some(0), String::new()));
+    said(&run(&["healthcheck", "--listen", &listen]), 1);
+    said(&run(&["healthcheck", "--listen", "127.0.0.1:0"]), 1);
+}
+
+#[test]
+fn a_store_or_an_address_that_is_taken_is_1() {
+    let store = tempfile::tempdir().unwrap();
+    let service = Service::start(store.path(), &[]);
+    let path = store.path().to_str().unwrap();
+    let complaint = said(&run(&["serve", "--listen", "127.0.0.1:0", "--store", path]), 1);
+    assert!(complaint.contains("another process is using the store"), "{complaint}");
+    let other = tempfile::tempdir().unwrap();
+    let listen = service.address.to_string();
+    let complaint = said(&run(&["serve", "--listen", &listen, "--store", other.path().to_str().unwrap()]), 1);
+    assert!(complaint.contains("cannot be listened on"), "{complaint}");
+}
+
+#[test]
+fn a_request_under_way_gets_its_answer_before_the_service_ends() {
+    let store = tempfile::tempdir().unwrap();
+    let service = Service::start(store.path(), &[]);
+    let body = json!({"kind": "restyle"}).to_string();
+    let length = body.len();
+    let (first, last) = body.split_at(5);
+    let mut slow = service.begin(&format!(
+        "PUT /jobs/slow HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         expect: 100-continue\r\n\r\n"
+    ));
+    // The service asks for the body, so the request is under way.
+    let mut go = [0; 25];
+    slow.read_exact(&mut go).unwrap();
+    assert_eq!(&go, b"HTTP/1.1 100 Continue\r\n\r\n");
+    slow.write_all(first.as_bytes()).unwrap();
+
+    let mut idle = service.begin("");
+    service.signal("TERM");
+    // An idle connection is closed as soon as the service stops.
+    assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0);
+    slow.write_all(last.as_bytes()).unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(service.end(), (Some(0), String::new()));
+
+    let service = Service::start(store.path(), &[]);
+    assert_eq!(service.call("GET", "/jobs/slow", &json!(null)).0, 200);
+}
+
+#[test]
+fn what_does_not_end_in_the_drain_time_is_cut_and_said() {
+    let store = tempfile::tempdir().unwrap();
+    let service = Service::start(store.path(), &[("MILEPOST_HTTP_DRAIN_SECONDS", "0")]);
+    let mut slow =
+        service.begin("PUT /jobs/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n");
+    slow.read_exact(&mut [0; 25]).unwrap();
+    service.signal("INT");
+    assert_eq!(service.end(), (Some(1), String::new()));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let store = tempfile::tempdir().unwrap();
+    let service = Service::start(store.path(), &[("MILEPOST_HTTP_DRAIN_SECONDS", "600")]);
+    let mut slow =
+        service.begin("PUT /jobs/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n");
+    slow.read_exact(&mut [0; 25]).unwrap();
+    let mut idle = service.begin("");
+    service.signal("TERM");
+    assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0);
+    service.signal("TERM");
+    assert_eq!(service.end(), (Some(1), String::new()));
+}
+
+#[test]
+fn jobs_move_to_another_store_and_back_as_they_are() {
+    let stores = tempfile::tempdir().unwrap();
+    let at = |name: &str| stores.path().join(name).to_str().unwrap().to_owned();
+    let service = Service::start(&stores.path().join("a"), &[]);
+    for id in ["one", "two"] {
+        let job = json!({"kind": "restyle", "input": {"clip": id}, "log": ["first", "second"]});
+        assert_eq!(service.call("PUT", &format!("/jobs/{id}"), &job).0, 201);
+    }
+    assert_eq!(service.call("PATCH", "/jobs/one", &json!({"status": "completed", "result": [1, null]})).0, 200);
+    let export = |store: &str| {
+        let text = said(&run(&["export", "--store", store]), 0);
+        let (header, rest) = text.split_once('\n').unwrap();
+        assert!(header.starts_with("{\"milepost_export\":1,"), "{header}");
+        rest.to_owned()
+    };
+    let first = export(&at("a"));
+    assert!(first.ends_with("{\"end\":{\"jobs\":2,\"lines\":4}}\n"), "{first}");
+
+    // Beside the running service: an export, but no import.
+    said(&run(&["export", "--store", &at("a"), "--output", &at("file")]), 0);
+    let complaint = said(&run(&["import", "--store", &at("a"), &at("file")]), 1);
+    assert!(complaint.contains("another process is using the store"), "{complaint}");
+
+    assert_eq!(said(&run(&["import", "--store", &at("b"), &at("file")]), 0), "imported 2 jobs with 4 log lines\n");
+    assert_eq!(export(&at("b")), first);
+    let complaint = said(&run(&["import", "--store", &at("b"), &at("file")]), 1);
+    assert!(complaint.contains("the store has a job `one` already; jobs imported before: 0"), "{complaint}");
+
+    let piped = milepost(&["import", "--store", &at("c")]).stdin(std::fs::File::open(at("file")).unwrap()).output();
+    said(&piped.unwrap(), 0);
+    assert_eq!(export(&at("c")), first);
+
+    let half = std::fs::read(at("file")).unwrap();
+    std::fs::write(at("half"), &half[..half.len() / 2]).unwrap();
+    said(&run(&["import", "--store", &at("d"), &at("half")]), 1);
+    assert_eq!(export(&at("d")), "{\"end\":{\"jobs\":0,\"lines\":0}}\n");
+}
+
+#[test]
+fn a_backup_of_a_running_service_is_a_store() {
+    let stores = tempfile::tempdir().unwrap();
+    let service = Service::start(&stores.path().join("a"), &[]);
+    assert_eq!(service.call("PUT", "/jobs/one", &json!({"kind": "restyle", "log": "line"})).0, 201);
+    let copy = stores.path().join("b");
+    std::fs::create_dir(&copy).unwrap();
+    let (from, to) = (stores.path().join("a"), copy.join("milepost.db"));
+    let arguments = ["backup", "--store", from.to_str().unwrap(), to.to_str().unwrap()];
+    assert!(said(&run(&arguments), 0).starts_with("backed up to "));
+    // Never over a file that is there.
+    said(&run(&arguments), 1);
+
+    let restored = Service::start(&copy, &[]);
+    assert!(restored.call("GET", "/jobs/one", &json!(null)).1.contains("\"logs\":[\"line\"]"));
+}
