@@ -93,10 +93,9 @@ async fn create(engine: &Sqlite, new: &NewJob) -> Stored {
 }
 
 async fn find(engine: &Sqlite, id: &str) -> Stored {
-    match engine.find(&key(id)).await.expect("the read works") {
-        Found::Job(stored) => stored,
-        other => panic!("{id}: {other:?}"),
-    }
+    let found = engine.find(&key(id)).await.expect("the read works");
+    let Found::Job(stored) = found else { panic!("{id}: {found:?}") };
+    stored
 }
 
 /// Applies a change as the store does and tells where the job is then.
@@ -110,10 +109,9 @@ async fn change(engine: &Sqlite, before: &Stored, change: &Change) -> Stored {
         put: Put::Changed(job.clone()),
         lines: vec![applied.lines],
     };
-    match commit(engine, write).await {
-        Outcome::Committed(place) => Stored { job, place },
-        other => panic!("{other:?}"),
-    }
+    let outcome = commit(engine, write).await;
+    let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
+    Stored { job, place }
 }
 
 fn append(texts: impl IntoIterator<Item = String>) -> Change {
@@ -250,10 +248,9 @@ async fn a_write_on_another_state_than_the_stored_one_is_a_conflict() {
     let stale_deletion =
         Write { put: Put::Deleted { reserved_until: NOW }, lines: vec![], key: key("one"), before: Some(old) };
     for write in [stale, stale_deletion, creation(&new_job("one", "other", &[]))] {
-        match commit(&engine, write).await {
-            Outcome::Conflict(Found::Job(found)) => assert_eq!(found.job, new.job),
-            other => panic!("{other:?}"),
-        }
+        let outcome = commit(&engine, write).await;
+        let Outcome::Conflict(Found::Job(found)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(found.job, new.job);
     }
     let texts: Vec<_> = log(&engine, &new, LogEnd::After(0), 10).await.into_iter().map(|line| line.text).collect();
     assert_eq!(texts, ["a".into()] as [Arc<str>; 1]);
@@ -273,10 +270,9 @@ async fn a_deleted_id_is_reserved_and_then_free_and_never_sees_the_old_log() {
     change(&engine, &stored, &append(["old".into()])).await;
     delete(Timestamp(NOW.0 + 1)).await;
     assert!(matches!(engine.find(&key("one")).await.unwrap(), Found::Reserved(Timestamp(1_000_001))));
-    match commit(&engine, creation(&new_job("one", "k", &[]))).await {
-        Outcome::Conflict(Found::Reserved(until)) => assert_eq!(until.0, NOW.0 + 1),
-        other => panic!("{other:?}"),
-    }
+    let outcome = commit(&engine, creation(&new_job("one", "k", &[]))).await;
+    let Outcome::Conflict(Found::Reserved(until)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(until.0, NOW.0 + 1);
     assert_eq!(engine.log(&stored, LogSlice { from: LogEnd::Newest, lines_max: 9, bytes_max: 9 }).await.unwrap(), None);
     // The reservation ends now.
     engine.close().await.unwrap();
