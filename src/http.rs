@@ -96,7 +96,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 16] {
         ("/livez", get(ops::livez)),
         ("/readyz", get(ops::readyz)),
         ("/health", get(ops::health)),
-        ("/metrics", get(ops::metrics.layer(gzip.clone()))),
+        ("/metrics", get(ops::metrics)),
         ("/openapi.json", get(ops::openapi_json.layer(gzip.clone()))),
         ("/docs", get(ops::docs.layer(gzip.clone()))),
         ("/problems/{code}", get(ops::problem_page)),

@@ -80,6 +80,7 @@ pub(super) fn server(config: &Config) -> ServerSettings {
         connections_max: config.http.connections_max,
         header_bytes_max: config.http.header_bytes_max,
         header_read_seconds: config.http.header_read_seconds,
+        write_stall_seconds: config.http.write_stall_seconds,
         drain_seconds: config.http.drain_seconds,
     }
 }

@@ -5,7 +5,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
-    bodies::{NewJobBody, PatchBody},
+    bodies::{NewJobBody, PatchBody, SEQ_MAX},
     body::Body,
     context::Context,
     error::ApiError,
@@ -92,7 +92,7 @@ pub(super) struct ReadParams {
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,18}|all)$")]
     logs: Option<usize>,
     /// Only log lines after this number.
-    #[param(value_type = Option<u64>, minimum = 0)]
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 9007199254740991_u64)]
     logs_after: Option<Seq>,
     /// `1` adds what the job was created with as `input`.
     #[param(value_type = Option<String>, pattern = "^[01]$")]
@@ -110,7 +110,7 @@ impl FromParams for ReadParams {
     fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
         Ok(Self {
             logs: params.take("logs")?.map(|text| line_count(&text)).transpose()?,
-            logs_after: params.number("logs_after", 0, u64::MAX)?,
+            logs_after: params.number("logs_after", 0, SEQ_MAX)?,
             input: flag(params, "input")?,
         })
     }

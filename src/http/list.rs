@@ -6,7 +6,10 @@ use axum::{
     response::Response,
 };
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type},
+};
 
 use super::{
     context::Context,
@@ -30,13 +33,13 @@ const TEXT_BYTES_MAX: usize = 256;
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// Only jobs in one of these statuses; repeated or separated by commas.
-    #[param(value_type = Option<Vec<Status>>, explode = false)]
+    #[param(value_type = Option<Vec<Status>>, explode = false, min_items = 1)]
     status: Vec<Status>,
     /// Only jobs of one of these kinds; repeated or separated by commas.
-    #[param(value_type = Option<Vec<String>>, explode = false)]
+    #[param(schema_with = kinds, required = false, explode = false)]
     kind: Vec<Kind>,
     /// Only jobs with this label, as `key:value`; repeated: with all of them.
-    #[param(value_type = Option<Vec<String>>, explode = true)]
+    #[param(schema_with = labels, required = false, explode = true)]
     label: Vec<(LabelKey, LabelValue)>,
     /// Only jobs whose id begins so, or that have exactly this as the value of a label.
     #[param(value_type = Option<String>, max_length = 256)]
@@ -70,6 +73,20 @@ impl FromParams for ListParams {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(settings.page_jobs);
         Ok(Self { status, kind, label, q, limit, cursor, order, filters })
     }
+}
+
+fn kinds() -> Array {
+    strings("^[a-z0-9._-]{1,64}$")
+}
+
+fn labels() -> Array {
+    strings("^[a-z0-9._-]{1,64}:[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}$")
+}
+
+/// At least one string of this form.
+fn strings(pattern: &str) -> Array {
+    let string = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    ArrayBuilder::new().items(string).min_items(Some(1)).build()
 }
 
 fn words<T>(params: &mut Params<'_>, name: &str) -> Result<Vec<T>, ApiError>

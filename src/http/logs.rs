@@ -49,7 +49,7 @@ pub(super) struct AppendParams {
     #[param(value_type = Option<String>, min_length = 1, max_length = 64)]
     writer: Option<Writer>,
     /// The number of the first line in the writer's own count for this attempt, from 1.
-    #[param(value_type = Option<u64>, minimum = 1)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 9007199254740991_u64)]
     seq: Option<Seq>,
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn append_log(
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
     /// Only lines after this number: `next` of the page before.
-    #[param(value_type = Option<u64>, minimum = 0)]
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 9007199254740991_u64)]
     after: Seq,
     /// Lines at the most; 1,000 if not given.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 10000)]
@@ -148,7 +148,7 @@ impl FromParams for PageParams {
         let settings = context.settings();
         let limit = params.number("limit", 1, settings.page_lines_max as u64)?;
         Ok(Self {
-            after: params.number("after", 0, u64::MAX)?.unwrap_or(0),
+            after: params.number("after", 0, SEQ_MAX)?.unwrap_or(0),
             limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(settings.page_lines),
         })
     }

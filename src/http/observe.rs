@@ -196,3 +196,34 @@ impl Drop for InFlight {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use serde_json::Value;
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    async fn panics(_: Request) -> Result<Response, Infallible> {
+        panic!("the secret")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_fault_of_the_service_without_details() {
+        let metrics = crate::metrics::Metrics::new().http;
+        let observer = Observer::new(metrics.clone(), RequestLog::None);
+        let route = observer.of("/secret/{id}").layer(service_fn(panics));
+        let request = Request::builder().uri("/secret/7?token=x").body(Body::empty()).unwrap();
+        let answer: Response = route.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(answer.headers().contains_key(X_REQUEST_ID));
+        let problem: Value = serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap();
+        assert_eq!((&problem["code"], &problem["instance"]), (&"internal".into(), &"/secret/7".into()));
+        assert!(!problem.to_string().contains("the secret"));
+        assert_eq!(metrics.in_flight.get(), 0);
+        let labels = RequestLabels { route: "/secret/{id}", method: "GET", status: 500 };
+        assert_eq!(metrics.requests.get_or_create(&labels).get(), 1);
+    }
+}

@@ -5,6 +5,8 @@
 //! the drain time, and then everything is closed. No connection outlives [`Server::run`].
 //! Knows nothing of routes and jobs.
 
+mod stall;
+
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, body::Body, response::Response, routing::future::RouteFuture};
@@ -20,6 +22,7 @@ use tokio::{
 use tower::Service;
 use tracing::{debug, info, warn};
 
+use self::stall::Stalling;
 use crate::{
     metrics::HttpMetrics,
     tasks::{Ended, Stop},
@@ -41,6 +44,8 @@ pub struct ServerSettings {
     pub header_bytes_max: usize,
     /// How long a client may take for its headers, and how long a connection may be idle.
     pub header_read_seconds: u32,
+    /// How long a client may read nothing of its answer.
+    pub write_stall_seconds: u32,
     /// How long open requests may take to end.
     pub drain_seconds: u32,
 }
@@ -112,7 +117,9 @@ impl Server {
             debug!(%error, "a connection was gone before it was served");
             return;
         }
-        let connection = self.http.serve_connection(TokioIo::new(stream), self.routes.clone()).with_upgrades();
+        let patience = Duration::from_secs(self.settings.write_stall_seconds.into());
+        let stream = TokioIo::new(Stalling::new(stream, patience));
+        let connection = self.http.serve_connection(stream, self.routes.clone()).with_upgrades();
         let mut stop = stop.clone();
         self.connections.spawn(async move {
             let mut connection = pin!(connection);

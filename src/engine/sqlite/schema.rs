@@ -2,7 +2,7 @@
 //!
 //! Why the tables are as they are is in docs/format.md: a change of a job shall write as few bytes as it can.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 
 use super::error::fault;
 use crate::engine::EngineError;
@@ -56,7 +56,13 @@ pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Res
 pub(super) fn prepare_reader(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
     check_format(connection)?;
     common(connection, cache_bytes)?;
+    no_checkpoint_on_close(connection)?;
     pragma(connection, "query_only = ON")
+}
+
+/// Keeps a connection from moving the write-ahead log into the tables, and syncing, when it is the last one to close.
+pub(super) fn no_checkpoint_on_close(connection: &Connection) -> Result<(), EngineError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop).map_err(fault)
 }
 
 fn common(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {

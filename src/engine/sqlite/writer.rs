@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Settings,
-    error::{fault, poisons},
+    error::{fault, index_cannot_grow, poisons},
     log, read, schema,
     write::Tables,
 };
@@ -66,6 +66,7 @@ impl Writer {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(read::file(directory), flags).map_err(fault)?;
         schema::prepare_writer(&connection, settings.writer_cache_bytes)?;
+        secure_recovered(&connection)?;
         // SQLite's own checkpoint would run inside COMMIT, before the answer, and its errors would look like the commit's.
         let wal_pages = Arc::new(AtomicU32::new(0));
         let seen = wal_pages.clone();
@@ -187,7 +188,7 @@ impl Thread {
         let Self { connection, tables, .. } = self;
         let done = execute(connection, "BEGIN IMMEDIATE")
             .and_then(|()| work(tables, connection))
-            .and_then(|result| execute(connection, "COMMIT").map(|()| result));
+            .and_then(|result| commit(connection).map(|()| result));
         match done {
             Ok(result) => {
                 self.tables.committed();
@@ -205,7 +206,15 @@ impl Thread {
         // Some errors have rolled back already; then there is nothing to do.
         let rolled_back = self.connection.is_autocommit() || execute(&self.connection, "ROLLBACK").is_ok();
         if !rolled_back || poisons(error) {
-            self.poison.set(error);
+            self.give_up(error);
+        }
+    }
+
+    /// Takes no more writes, and leaves the files as they are.
+    fn give_up(&self, error: &EngineError) {
+        self.poison.set(error);
+        if let Err(error) = schema::no_checkpoint_on_close(&self.connection) {
+            tracing::error!(%error, "closing the store may sync it once more");
         }
     }
 
@@ -215,13 +224,10 @@ impl Thread {
         if pages < self.checkpoint_at || self.poison.check().is_err() {
             return;
         }
-        let result = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
-        match result.map_err(fault) {
+        match checkpoint(&self.connection) {
             Ok((in_log, moved)) if moved < in_log => self.checkpoint_at = pages + self.checkpoint_pages / 4,
             Ok(_) => self.checkpoint_at = self.checkpoint_pages,
-            Err(error) if poisons(&error) => self.poison.set(&error),
+            Err(error) if poisons(&error) => self.give_up(&error),
             Err(error) => {
                 tracing::warn!(%error, "the write-ahead log could not be moved into the tables; it grows meanwhile");
                 self.checkpoint_at = pages + self.checkpoint_pages / 4;
@@ -238,7 +244,56 @@ impl Thread {
     }
 }
 
+/// Moves what the last process left in the write-ahead log into the tables, and syncs them.
+///
+/// Recovery reads the log from the system's memory. After a sync that failed that may be the only place where its end is,
+/// and no later sync of the log would write it: all commits behind it would then be lost with the power.
+fn secure_recovered(connection: &Connection) -> Result<(), EngineError> {
+    match checkpoint(connection) {
+        Ok(_) => Ok(()),
+        Err(EngineError::Full(error)) => {
+            tracing::warn!(error, "what was recovered could not be moved into the tables; only the log has it");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves the write-ahead log into the tables as far as readers let it: the pages it has, and how many of them are moved.
+fn checkpoint(connection: &Connection) -> Result<(i64, i64), EngineError> {
+    let pages = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages).map_err(fault)
+}
+
+fn commit(connection: &Connection) -> Result<(), EngineError> {
+    let Err(error) = try_execute(connection, "COMMIT") else { return Ok(()) };
+    if index_cannot_grow(&error) {
+        bury(connection)?;
+    }
+    Err(fault(error))
+}
+
+/// Makes sure that a transaction which is in the log, but not in its index, does not come back with the recovery after a
+/// crash: another one, which changes nothing anybody sees, takes its place in the log.
+fn bury(connection: &Connection) -> Result<(), EngineError> {
+    const NOTHING: &str = "INSERT OR REPLACE INTO marks VALUES ('overwritten', 0)";
+    if !connection.is_autocommit() {
+        execute(connection, "ROLLBACK")?;
+    }
+    let committed = ["BEGIN IMMEDIATE", NOTHING, "COMMIT"].iter().try_for_each(|text| try_execute(connection, text));
+    match committed {
+        Err(error) if !index_cannot_grow(&error) => {
+            Err(EngineError::Indeterminate(format!("a commit without its index cannot be overwritten: {error}")))
+        }
+        // Without the index as well, this time: it is in the log, which is all that recovery reads.
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn execute(connection: &Connection, text: &str) -> Result<(), EngineError> {
-    let mut statement = connection.prepare_cached(text).map_err(fault)?;
-    statement.execute([]).map(drop).map_err(fault)
+    try_execute(connection, text).map_err(fault)
+}
+
+fn try_execute(connection: &Connection, text: &str) -> Result<(), rusqlite::Error> {
+    connection.prepare_cached(text)?.execute([]).map(drop)
 }

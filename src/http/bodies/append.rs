@@ -37,7 +37,7 @@ pub(in crate::http) struct AppendBody {
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     pub(in crate::http) writer: Option<Writer>,
     /// The number of the first line in the writer's own count for this attempt, from 1.
-    #[schema(value_type = Option<u64>, minimum = 1)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 9007199254740991_u64)]
     pub(in crate::http) seq: Option<Seq>,
 }
 
