@@ -5,6 +5,7 @@
 mod harness;
 
 mod batch;
+mod crash;
 mod create;
 mod engine;
 mod errors;

@@ -1,0 +1,72 @@
+//! The store under fire: servers that are killed, disks that fail or are full, stores that are damaged.
+//!
+//! An oracle stands outside: clients change and read jobs over HTTP, everything they ask and hear is recorded, and a pure
+//! checker says afterwards which promise was broken. kill -9 shows that nothing is acknowledged before the system has it
+//! and that recovery finds it; it does not show that the disk has it, which only losing power would.
+
+mod campaign;
+mod checker;
+mod client;
+mod commons;
+mod faults;
+mod history;
+mod inspect;
+mod planted;
+mod process;
+mod random;
+mod reader;
+mod wire;
+mod words;
+mod writer;
+
+use std::{env, time::Duration};
+
+use self::{
+    campaign::{Mood, Plan, Report},
+    checker::Kind,
+};
+
+/// A campaign has enough to do with two threads; more would take them from the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_under_load_loses_nothing() {
+    let plan = Plan { seed: seed(), kills: 50, mood: Mood::Acknowledgements(400), check_every: 10, forgetful: false };
+    blameless(plan).await;
+}
+
+/// `make crash`: MILEPOST_CRASH_KILLS times, with MILEPOST_CRASH_SEED or another seed each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn crash_campaign() {
+    let kills = env::var("MILEPOST_CRASH_KILLS").map_or(500, |kills| kills.parse().expect("a number of kills"));
+    let plan =
+        Plan { seed: seed(), kills, mood: Mood::Time(Duration::from_millis(1500)), check_every: 50, forgetful: false };
+    blameless(plan).await;
+}
+
+/// The negative control: a store that loses the last of what it acknowledged is found out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_forgets_is_found_out() {
+    let plan = Plan { seed: seed(), kills: 5, mood: Mood::Acknowledgements(600), check_every: 1, forgetful: true };
+    let report = plan.carry_out().await;
+    println!("{report}");
+    if let Some(kept) = &report.kept {
+        std::fs::remove_dir_all(kept).expect("nothing of it is worth keeping");
+    }
+    let lost = report.violations.iter().filter(|violation| violation.kind == Kind::AcknowledgementLost);
+    assert!(lost.count() > 0, "what was lost on purpose went unnoticed");
+}
+
+async fn blameless(plan: Plan) {
+    println!("seed {}", plan.seed);
+    let report: Report = plan.carry_out().await;
+    println!("{report}");
+    assert!(report.violations.is_empty(), "the store broke its promises");
+}
+
+/// Time is good enough, and the seed is printed; what the machine does in between is not in our hands anyway.
+fn seed() -> u64 {
+    match env::var("MILEPOST_CRASH_SEED") {
+        Ok(seed) => seed.parse().expect("a seed is a number"),
+        Err(_) => std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_secs()),
+    }
+}

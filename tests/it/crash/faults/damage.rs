@@ -1,0 +1,149 @@
+//! Stores that another process has, that a newer program has written, and in which bits have flipped.
+
+use std::{fs, path::Path};
+
+use reqwest::Method;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Api;
+use crate::crash::{process::Launch, random::Random};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
+    let first = Launch::serve(&store, &log).listening().await;
+    let second = Launch::serve(&store, &directory.path().join("second")).start().listening().await;
+    let (status, logged) = second.err().expect("two processes have the store");
+    assert_eq!(status.code(), Some(1));
+    assert!(logged.contains("another process is using the store"), "{logged}");
+    assert_eq!(Api::of(&first).put("a").await.0, 201, "the first one is not disturbed");
+    first.kill().dead();
+    // What a dead process had is free.
+    let third = Launch::serve(&store, &log).listening().await;
+    assert_eq!(Api::of(&third).get("/jobs/a").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_format_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
+    let server = Launch::serve(&store, &log).listening().await;
+    assert_eq!(Api::of(&server).put("a").await.0, 201);
+    assert!(server.stop().await.success());
+    let format = |number: &str| {
+        let connection = Connection::open(store.join("milepost.db")).unwrap();
+        let before: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        connection.execute_batch(&format!("PRAGMA user_version = {number}")).unwrap();
+        before.to_string()
+    };
+    let before = format("1000");
+    let newer = Launch::serve(&store, &log).start().listening().await;
+    let (status, logged) = newer.err().expect("it serves a store that it does not know");
+    assert_eq!(status.code(), Some(1));
+    assert!(logged.contains("format 1000") && logged.contains("newer version"), "{logged}");
+    assert_eq!(format(&before), "1000", "it was left alone");
+    let server = Launch::serve(&store, &log).listening().await;
+    assert_eq!(Api::of(&server).get("/jobs/a").await.0, 200);
+}
+
+/// Damage is found when it is read, named in the server's log, and the trouble of no other job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_is_named() {
+    const JOBS: usize = 12;
+    let directory = TempDir::new().unwrap();
+    let whole = directory.path().join("whole");
+    let server = Launch::serve(&whole, &directory.path().join("log")).listening().await;
+    let api = Api::of(&server);
+    for job in 0..JOBS {
+        assert_eq!(api.put(&job.to_string()).await.0, 201);
+        for number in 0..3 {
+            assert_eq!(api.patch(&job.to_string(), number, 50 + job * 40).await.0, 200);
+        }
+    }
+    assert!(server.stop().await.success());
+    let mut random = Random::new(7);
+    for table in ["heads", "details", "results", "inputs", "log_rows"] {
+        for _ in 0..2 {
+            let store = directory.path().join("damaged");
+            fs::create_dir_all(&store).unwrap();
+            fs::copy(whole.join("milepost.db"), store.join("milepost.db")).unwrap();
+            let row = flip(&store.join("milepost.db"), table, &mut random);
+            let log = directory.path().join("damaged.log");
+            look_around(&store, &log, JOBS, &format!("{table} {row}")).await;
+            fs::remove_file(log).unwrap();
+            fs::remove_dir_all(store).unwrap();
+        }
+    }
+}
+
+/// Flips one bit of a value of a table, somewhere in the file, and returns which row it belongs to.
+fn flip(file: &Path, table: &str, random: &mut Random) -> i64 {
+    let rows = values(file, table);
+    let (row, body) = random.pick(&rows).unwrap();
+    // The beginning of a value is never broken between pages.
+    let beginning = &body[..body.len().min(40)];
+    let mut bytes = fs::read(file).unwrap();
+    let is_it = |at: &usize| bytes[*at..].starts_with(beginning);
+    // SQLite leaves old copies behind where it moves values.
+    let places: Vec<usize> = (0..bytes.len()).filter(is_it).collect();
+    assert!(!places.is_empty(), "{table} {row} is not in the file");
+    let (byte, bit) = (random.below(beginning.len() as u64) as usize, random.below(8));
+    places.iter().for_each(|at| bytes[at + byte] ^= 1 << bit);
+    fs::write(file, bytes).unwrap();
+    *row
+}
+
+/// The numbers and values of a table.
+fn values(file: &Path, table: &str) -> Vec<(i64, Vec<u8>)> {
+    let connection = Connection::open(file).unwrap();
+    let mut select = connection.prepare(&format!("SELECT rowid, body FROM {table}")).unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// One job is damaged, and that is said; all others are as they were, also after another start.
+async fn look_around(store: &Path, log: &Path, jobs: usize, damage: &str) {
+    for last in [false, true] {
+        let server = Launch::serve(store, log).listening().await;
+        let api = Api::of(&server);
+        let mut damaged = Vec::new();
+        for job in 0..jobs {
+            let (status, body) = api.get(&format!("/jobs/{job}?logs=all&input=1")).await;
+            if status == 200 {
+                is_whole(job, &body);
+                assert_eq!(api.patch(&job.to_string(), 3, 50).await.0, 200, "{damage}: other jobs take changes");
+            } else {
+                assert!(matches!(status, 500 | 503), "{damage}: {status} {body}");
+                assert!(body["code"].is_string() && !body.to_string().contains("checksum"), "{damage}: {body}");
+                damaged.push(job);
+            }
+        }
+        let [job] = damaged[..] else { panic!("{damage}: jobs {damaged:?} are damaged") };
+        let logged = server.logged();
+        assert!(logged.contains(damage), "job {job}: `{damage}` is not named in {logged}");
+        // Whatever becomes of these, they come to an end, and the server lives on.
+        let (listed, _) = api.get("/jobs").await;
+        let (logged, _) = api.get(&format!("/jobs/{job}/logs")).await;
+        let (patched, _) = api.patch(&job.to_string(), 7, 10).await;
+        assert!([listed, logged, patched].iter().all(|status| matches!(status, 200 | 500 | 503)), "{damage}");
+        if last {
+            let (deleted, _) = api.ask(Method::DELETE, &format!("/jobs/{job}"), None).await;
+            assert!(matches!(deleted, 204 | 500 | 503), "{damage}: {deleted}");
+        }
+        assert_eq!(api.get("/readyz").await.0, 200, "{damage}");
+        server.kill().dead();
+    }
+}
+
+fn is_whole(job: usize, body: &Value) {
+    assert_eq!(body["input"], json!({"of": job.to_string()}));
+    assert!(body["result"]["text"].is_string());
+    let lines = body["logs"].as_array().unwrap();
+    assert_eq!(Some(lines.len() as u64), body["log_count"].as_u64());
+    for (number, line) in lines.iter().take(3).enumerate() {
+        assert!(line.as_str().unwrap().starts_with(&format!("{number} ")), "{line}");
+    }
+}

@@ -1,0 +1,106 @@
+//! A sync that fails.
+
+use std::{fs, path::Path};
+
+use reqwest::Method;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{Api, Heard};
+use crate::crash::process::Launch;
+
+/// What the disk has after a failed sync is nobody's knowledge, and syncing again would only seem to help: nothing is
+/// acknowledged any more, and a restart looks at what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_poisons_the_store() {
+    // With a log that is never moved into the tables the sync of a commit fails, with a short one that of the tables or
+    // of the log may be the one.
+    for (failing, checkpoint_pages) in [(10, 20_000), (9, 100), (13, 100), (14, 100)] {
+        let directory = TempDir::new().unwrap();
+        fail_a_sync(directory.path(), failing, checkpoint_pages).await;
+    }
+}
+
+async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32) {
+    let (store, log, trace) = (directory.join("store"), directory.join("log"), directory.join("trace"));
+    let server = Launch::serve(&store, &log).listening().await;
+    assert_eq!(Api::of(&server).put("a").await.0, 201);
+    assert!(server.stop().await.success());
+
+    // As a tracer beside the server (-D), so that the process we started is the server. Each thread's calls are counted
+    // on their own, and only the one that commits makes as many.
+    let inject = format!("inject=fdatasync:error=EIO:when={failing}");
+    let strace =
+        ["strace", "-D", "-f", "-o", trace.to_str().unwrap(), "-e", "trace=fdatasync,fsync", "-e", &inject, "--"];
+    let launch = Launch::under(&strace, &store, &log).env("MILEPOST_SQLITE_CHECKPOINT_PAGES", checkpoint_pages);
+    let server = launch.listening().await;
+    let api = Api::of(&server);
+    let mut acknowledged = 1;
+    let refusal = loop {
+        let (status, body) = api.patch("a", acknowledged, 3_000).await;
+        if status != 200 {
+            break (status, body);
+        }
+        acknowledged = body["version"].as_u64().unwrap();
+        assert!(acknowledged < 100, "no sync has failed");
+    };
+    is_unavailable(&refusal);
+    nothing_is_written(&api).await;
+    assert_eq!(api.get("/readyz").await.0, 503);
+    assert_eq!(api.get("/livez").await.0, 200);
+    let (status, job) = api.get("/jobs/a?logs=all").await;
+    assert_eq!((status, job["version"].as_u64()), (200, Some(acknowledged)), "reads show what was acknowledged");
+    assert_eq!(job["logs"].as_array().map(Vec::len), Some(acknowledged as usize - 1));
+    assert_eq!(api.get("/jobs").await.1["jobs"].as_array().map(Vec::len), Some(1));
+    assert!(server.logged().contains("the store takes no more writes"), "{}", server.logged());
+
+    assert_eq!(server.stop().await.code(), Some(1), "a stop that could not keep everything is not a clean one");
+    let trace = fs::read_to_string(trace).unwrap();
+    let (_, after) = trace.split_once("(INJECTED)").expect("a sync has failed");
+    assert!(!after.contains("sync("), "a sync after one that failed says nothing, and is not made: {after}");
+
+    // What the failed sync was to make durable is there or not; all that was acknowledged is.
+    let version = is_there(&store, &log, acknowledged).await;
+    assert!(version <= acknowledged + 1, "{version} after {acknowledged}");
+    // What a recovery has found hangs no longer on a log whose end may be in the system's memory only.
+    fs::remove_file(store.join("milepost.db-wal")).unwrap();
+    fs::remove_file(store.join("milepost.db-shm")).unwrap();
+    assert_eq!(is_there(&store, &log, version).await, version);
+
+    let server = Launch::serve(&store, &log).listening().await;
+    let api = Api::of(&server);
+    assert_eq!(api.patch("a", version, 100).await.0, 200);
+    assert_eq!(api.get("/readyz").await.0, 200);
+}
+
+/// Starts a server, sees that it has at least this version of the job, kills it again and returns which one it has.
+async fn is_there(store: &Path, log: &Path, acknowledged: u64) -> u64 {
+    let server = Launch::serve(store, log).listening().await;
+    let (status, job) = Api::of(&server).get("/jobs/a?logs=all").await;
+    server.kill().dead();
+    let version = job["version"].as_u64().unwrap_or_default();
+    assert!(status == 200 && version >= acknowledged, "version {acknowledged} was acknowledged: {job}");
+    assert_eq!(job["logs"].as_array().map(Vec::len), Some(version as usize - 1));
+    version
+}
+
+async fn nothing_is_written(api: &Api) {
+    let line = json!({"line": "x"});
+    let batch = json!([{"op": "log", "id": "a", "line": "x"}, {"op": "create", "id": "c", "kind": "restyle"}]);
+    for number in 0..3 {
+        is_unavailable(&api.patch("a", 1_000 + number, 100).await);
+        is_unavailable(&api.put("b").await);
+        is_unavailable(&api.ask(Method::POST, "/jobs", Some(json!({"kind": "restyle"}))).await);
+        is_unavailable(&api.ask(Method::POST, "/jobs/a/logs", Some(line.clone())).await);
+        is_unavailable(&api.ask(Method::DELETE, "/jobs/a", None).await);
+        let (status, answer) = api.ask(Method::POST, "/batch", Some(batch.clone())).await;
+        let results = answer["results"].as_array().unwrap();
+        assert_eq!((status, results.len()), (200, 2));
+        assert!(results.iter().all(|result| result["status"] == 503), "{answer}");
+    }
+}
+
+#[track_caller]
+fn is_unavailable(heard: &Heard) {
+    assert_eq!((heard.0, &heard.1["code"]), (503, &json!("storage_unavailable")), "{}", heard.1);
+}

@@ -1,0 +1,202 @@
+//! Servers in processes of their own, to be killed.
+//!
+//! Promises: a process that was started here is dead and buried when its handle is gone, whatever a test did; processes
+//! are stopped by their own id and nothing else. Waiting is for events, with a bound.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::oneshot, time};
+
+/// How long anything that a test waits for may take on a very busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How to start a server.
+pub(super) struct Launch {
+    command: Command,
+    log: PathBuf,
+}
+
+/// A server that may not serve yet.
+pub(super) struct Starting {
+    process: Process,
+    first_line: oneshot::Receiver<Option<String>>,
+    begun: Instant,
+}
+
+/// A server that serves.
+pub(super) struct Server {
+    process: Process,
+    /// `http://127.0.0.1:PORT`
+    pub(super) url: String,
+    /// From its start to the line that says where it listens.
+    pub(super) start_time: Duration,
+}
+
+struct Process {
+    child: Child,
+    /// Closed when its standard output is, which is when it ends.
+    ended: Option<oneshot::Receiver<()>>,
+    log: PathBuf,
+}
+
+impl Launch {
+    /// `milepost serve` on a store; what it logs is added to the file.
+    pub(super) fn serve(store: &Path, log: &Path) -> Self {
+        Self::under(&[], store, log)
+    }
+
+    /// The same, under another program, which must become the server in the end.
+    pub(super) fn under(program: &[&str], store: &Path, log: &Path) -> Self {
+        let milepost = [env!("CARGO_BIN_EXE_milepost"), "serve", "--listen", "127.0.0.1:0", "--store"];
+        let mut words = program.iter().chain(&milepost);
+        let mut command = isolated(words.next().expect("a program"));
+        command.args(words).arg(store).env("MILEPOST_LOG_REQUESTS", "none").env("MILEPOST_LOG_FORMAT", "json");
+        Self { command, log: log.to_owned() }
+    }
+
+    pub(super) fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.command.env(name, value.to_string());
+        self
+    }
+
+    pub(super) fn start(mut self) -> Starting {
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let begun = Instant::now();
+        let mut child = self.command.spawn().expect("the server starts");
+        let (line, first_line) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let stdout = child.stdout.take().expect("its output is piped");
+        thread::spawn(move || watch_output(stdout, line, end));
+        Starting { process: Process { child, ended: Some(ended), log: self.log }, first_line, begun }
+    }
+
+    /// Starts it and returns when it serves.
+    pub(super) async fn listening(self) -> Server {
+        self.start().listening().await.unwrap_or_else(|(status, log)| panic!("it ended with {status}: {log}"))
+    }
+}
+
+/// A program that no configuration of the service reaches through the environment.
+fn isolated(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILEPOST_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn watch_output(output: ChildStdout, line: oneshot::Sender<Option<String>>, end: oneshot::Sender<()>) {
+    let mut output = BufReader::new(output);
+    let mut first = String::new();
+    let read = output.read_line(&mut first).is_ok_and(|bytes| bytes > 0);
+    // Whoever started it may have killed it already.
+    let _unheard = line.send(read.then(|| first.trim_end().to_owned()));
+    let _rest = output.read_to_end(&mut Vec::new());
+    let _unheard = end.send(());
+}
+
+/// Runs a program to its end, which must come.
+pub(super) async fn run(program: &str, words: &[&str]) -> Output {
+    let mut command = isolated(program);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let id = child.id();
+    let (end, ended) = oneshot::channel();
+    thread::spawn(move || end.send(child.wait_with_output()));
+    match time::timeout(PATIENCE, ended).await {
+        Ok(output) => output.expect("its end is told").expect("it can be waited for"),
+        Err(_) => {
+            signal(id, "KILL");
+            panic!("{program} {words:?} has not ended within {PATIENCE:?}");
+        }
+    }
+}
+
+/// The shell's own `kill` is everywhere.
+fn signal(id: u32, name: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+    assert!(sent.expect("a shell").success(), "SIG{name} to {id}");
+}
+
+impl Starting {
+    /// The server when it serves, or how it ended and what it logged.
+    pub(super) async fn listening(mut self) -> Result<Server, (ExitStatus, String)> {
+        let line = time::timeout(PATIENCE, &mut self.first_line).await;
+        let line = line.unwrap_or_else(|_| panic!("no line within {PATIENCE:?}: {}", self.process.logged()));
+        match line.ok().flatten() {
+            Some(line) => {
+                let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("first line: {line}"));
+                Ok(Server { url: url.to_owned(), start_time: self.begun.elapsed(), process: self.process })
+            }
+            None => Err((self.process.end().await, self.process.logged())),
+        }
+    }
+
+    /// Kills it, however far it has come, after a while that no event marks.
+    pub(super) async fn kill_after(mut self, moment: Duration) {
+        // It may serve by then, or not; both are to be tried.
+        let _either = time::timeout(moment, &mut self.first_line).await;
+        drop(self.process);
+    }
+}
+
+impl Server {
+    /// Sends it the signal that nobody survives.
+    pub(super) fn kill(mut self) -> Killed {
+        // An error means that it has ended already.
+        let _ended = self.process.child.kill();
+        Killed(self.process)
+    }
+
+    /// Asks it to stop and returns how it ended.
+    pub(super) async fn stop(mut self) -> ExitStatus {
+        signal(self.process.child.id(), "TERM");
+        self.process.end().await
+    }
+
+    /// All that servers have logged so far.
+    pub(super) fn logged(&self) -> String {
+        self.process.logged()
+    }
+}
+
+/// A server that is about to be dead.
+pub(super) struct Killed(Process);
+
+impl Killed {
+    /// Returns when it is dead.
+    pub(super) fn dead(mut self) {
+        self.0.child.wait().expect("it can be waited for");
+    }
+}
+
+impl Process {
+    async fn end(&mut self) -> ExitStatus {
+        if let Some(ended) = &mut self.ended {
+            let waited = time::timeout(PATIENCE, ended).await;
+            assert!(waited.is_ok(), "it has not ended within {PATIENCE:?}: {}", self.logged());
+            self.ended = None;
+        }
+        self.child.wait().expect("it can be waited for")
+    }
+
+    fn logged(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
