@@ -1,0 +1,280 @@
+"""What is measured, one function or class for each question."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+from . import stores
+from .load import Loader
+from .servers import Answer, BenchFailed, Server
+from .stream import stream
+
+JOBS = 10_000
+PAUSE_SECONDS = 0.5  # the kernel writes back what the run before has left
+WARM_SECONDS = 2
+# Answers of the service and of the ceiling may differ by as much in their length: a version has as many digits as it has.
+ANSWER_TOLERANCE = 0.03
+# Headers that the layers around both give.
+OF_THE_LAYERS = {"date", "content-length", "x-request-id", "vary"}
+
+Run = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long and how often."""
+
+    connections: tuple[int, ...]
+    seconds: int
+    rounds: int
+    jobs_many: int
+    kills: int
+
+
+class Bench(NamedTuple):
+    """What every measurement needs."""
+
+    service: Path
+    ceiling: Path
+    scratch: Path
+    loader: Loader
+    options: Options
+
+    def serve(self, store: Path) -> Server:
+        """The service on a store, with its defaults."""
+        command = [self.service, "serve", "--listen", "127.0.0.1:0", "--store", store]
+        return Server("the service", command, self.scratch / "service.log")
+
+    def serve_copy(self, jobs: int = JOBS) -> Server:
+        """The service on a copy of a store that is kept."""
+        return self.serve(stores.copied(jobs, self.serve, self.scratch / f"copy-{jobs}"))
+
+    def serve_nothing(self, answer: "Planned") -> Server:
+        """The ceiling, which gives one answer."""
+        path = self.scratch / "answer.json"
+        path.write_text(json.dumps(answer._asdict()))
+        return Server("the ceiling", [self.ceiling, path], self.scratch / "ceiling.log")
+
+
+class Planned(NamedTuple):
+    """What the ceiling answers with."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: str
+
+    @staticmethod
+    def like(answer: Answer) -> "Planned":
+        """The answer, but for what the layers around it add."""
+        headers = [(name, value) for name, value in answer.headers if name.lower() not in OF_THE_LAYERS]
+        return Planned(answer.status, headers, answer.body.decode())
+
+
+class Measure(NamedTuple):
+    """A request, sent as fast as it is answered to the service and to the ceiling in turn."""
+
+    name: str
+    title: str
+    script: str
+    method: str
+    path: str
+    body: str | None
+    status: int
+    headers: dict[str, str] = {}
+    # Changes in one request; 0: it reads.
+    changes: int = 1
+    # Instead of those of the options.
+    connections: tuple[int, ...] | None = None
+
+    def run(self, bench: Bench) -> Iterator[Run]:
+        """All rounds of it."""
+        options = bench.options
+        connections = self.connections or options.connections
+        with bench.serve_copy() as service:
+            stores.warm(service, JOBS)
+            sample = self._ask(service)
+            with bench.serve_nothing(Planned.like(sample)) as ceiling:
+                self._compare(sample, self._ask(ceiling))
+                for server in (service, ceiling):
+                    self._load(bench, server, max(connections), min(WARM_SECONDS, options.seconds))
+                versions, answered = stores.versions(service, JOBS), service.answered()
+                requests = 0
+                for number in range(options.rounds):
+                    for count in connections:
+                        # The one that goes first changes from round to round.
+                        pair = (ceiling, service) if number % 2 == 0 else (service, ceiling)
+                        results = {}
+                        for server in pair:
+                            time.sleep(PAUSE_SECONDS)
+                            results[server] = self._load(bench, server, count, options.seconds)
+                        requests += int(results[service]["requests"])
+                        yield self._row(number, count, results[service], results[ceiling])
+                self._verify(service, requests, versions, answered)
+
+    def _ask(self, server: Server) -> Answer:
+        answer = server.ask(self.method, self.path, self.body, **self.headers)
+        if answer.status != self.status:
+            raise BenchFailed(f"{self.title}: {server.name} answered {answer.status}: {answer.body[:300]!r}")
+        return answer
+
+    def _load(self, bench: Bench, server: Server, connections: int, seconds: int) -> Run:
+        extra = (self.changes,) if self.script == "batch" else ()
+        return dict(bench.loader.run(server, self.script, JOBS, connections, seconds, extra))
+
+    def _compare(self, service: Answer, ceiling: Answer) -> None:
+        """The ceiling must send what the service sends."""
+
+        def shape(answer: Answer) -> list[tuple[str, str]]:
+            # These two have another value, of the same length, in each answer.
+            each = {"date", "x-request-id"}
+            return sorted((name, str(len(value)) if name in each else value) for name, value in answer.headers)
+
+        if shape(service) != shape(ceiling) or len(service.body) != len(ceiling.body):
+            raise BenchFailed(
+                f"{self.title}: the ceiling answers other than the service: {service.headers}, {len(service.body)} bytes;"
+                f" {ceiling.headers}, {len(ceiling.body)} bytes"
+            )
+
+    def _row(self, number: int, connections: int, service: Run, ceiling: Run) -> Run:
+        lengths = float(service["answer_bytes"]) / float(ceiling["answer_bytes"])
+        if abs(lengths - 1) > ANSWER_TOLERANCE:
+            raise BenchFailed(f"{self.title}: answers of the service are {lengths:.3f} times as long as the ceiling's")
+        ratio = float(service["requests_per_second"]) / float(ceiling["requests_per_second"])
+        return {
+            "measure": self.name,
+            "title": self.title,
+            "connections": connections,
+            "round": number,
+            "changes": self.changes,
+            "ratio": ratio,
+            "service": service,
+            "ceiling": ceiling,
+        }
+
+    def _verify(self, service: Server, requests: int, versions: int, answered: dict[tuple[str, str], int]) -> None:
+        """Every answer had the right status, and every change was one."""
+        gone_up = stores.versions(service, JOBS) - versions
+        if gone_up < requests * self.changes or (self.changes == 0 and gone_up):
+            raise BenchFailed(f"{self.title}: {requests} requests made {gone_up} versions")
+        expected = (self.method, str(self.status))
+        counts = {key: count - answered.get(key, 0) for key, count in service.answered().items()}
+        others = {key: count for key, count in counts.items() if count and key != expected}
+        if others or counts.get(expected, 0) < requests:
+            raise BenchFailed(f"{self.title}: {requests} requests were counted as {counts}")
+
+
+_FIRST = f"/jobs/{stores.job_id(0)}"
+_PATCH = '{"progress_pct":37.41,"stage":"Matting subject 00000000-0-00000000"}'
+_LINE = '{"line":"frame=00000000-0-00000000 fps=24 q=28.0 size=1024KiB time=00:00:41.08 bitrate=204.2kbits/s speed=1.21x"}'
+
+
+def _batch(operations: int) -> Measure:
+    def operation(number: int) -> str:
+        change = {"op": "patch", "id": stores.job_id(number), **json.loads(_PATCH)}
+        return json.dumps(change, separators=(",", ":"))
+
+    body = "[" + ",".join(map(operation, range(operations))) + "]"
+    title = f"batch of {operations} changes"
+    return Measure(
+        f"batch-{operations}", title, "batch", "POST", "/batch", body, 200, {}, operations, (4, 16)
+    )
+
+
+MEASURES = {
+    "patch": [Measure("patch", "durable PATCH", "patch", "PATCH", _FIRST, _PATCH, 200)],
+    "log": [Measure("log", "durable log line", "log", "POST", f"{_FIRST}/logs", _LINE, 200)],
+    "poll": [Measure("poll", "poll, 200", "poll", "GET", _FIRST, None, 200, {}, 0)],
+    "unchanged": [
+        Measure("unchanged", "poll, 304", "unchanged", "GET", _FIRST, None, 304, {"If_None_Match": '"v1"'}, 0)
+    ],
+    "batch": [_batch(operations) for operations in (100, 200, 500)],
+}
+
+
+def streamed(bench: Bench) -> Iterator[Run]:
+    """POST /batch as NDJSON: changes in, outcomes out, on the same connection."""
+    options = bench.options
+    with bench.serve_copy() as service:
+        stores.warm(service, JOBS)
+        versions, changes = stores.versions(service, JOBS), 0
+        for number in range(options.rounds):
+            for count in (1, 4):
+                time.sleep(PAUSE_SECONDS)
+                usage = service.usage()
+                done, seconds = stream(service, JOBS, count, options.seconds, bench.loader.tag())
+                used = service.usage().since(usage)
+                changes += done
+                yield {
+                    "measure": "stream",
+                    "title": "batch as NDJSON stream",
+                    "connections": count,
+                    "round": number,
+                    "changes": 1,
+                    "service": {
+                        "requests": done,
+                        "requests_per_second": done / seconds,
+                        "cpu_seconds": used.cpu_seconds,
+                        "written_bytes": used.written_bytes,
+                    },
+                }
+        gone_up = stores.versions(service, JOBS) - versions
+        if gone_up != changes:
+            raise BenchFailed(f"{changes} streamed changes made {gone_up} versions")
+
+
+def many(bench: Bench) -> dict[str, object]:
+    """A store of many jobs: how soon it is ready after kill -9, what it holds in memory, and how it is slower."""
+    options, jobs = bench.options, bench.options.jobs_many
+    store = stores.kept(jobs, bench.serve)
+    service = bench.serve(store)
+    print(f"bench: {options.kills} times kill -9 with {jobs:,} jobs", flush=True)
+    found: dict[str, object] = {"jobs": jobs, "lines": stores.LINES, "store_mib": stores.size_mib(store)}
+    try:
+        service.start()
+        found["resident_at_start_mib"] = service.memory_mib()[0]
+        found["ready_after_kill"] = [_killed(bench, service, store, number) for number in range(options.kills)]
+        with bench.serve_copy() as small:
+            stores.warm(small, JOBS)
+            found["patch"] = list(_slower(bench, small, service, jobs))
+        for script in ("poll", "log"):
+            bench.loader.run(service, script, jobs, max(options.connections), options.seconds)
+        found["resident_mib"], found["resident_max_mib"] = service.memory_mib()
+    finally:
+        service.stop()
+    return found
+
+
+def _killed(bench: Bench, service: Server, store: Path, number: int) -> dict[str, object]:
+    """Kills the service in the middle of changes and starts it again, every other time with nothing of it in the cache."""
+    seconds = random.uniform(1.0, 3.0)
+    loading = bench.loader.begin(service, "patch", bench.options.jobs_many, 16, 10)
+    time.sleep(seconds)
+    service.kill()
+    loading.terminate()
+    loading.wait()
+    wal_mib = (store / "milepost.db-wal").stat().st_size / 2**20
+    cold = number % 2 == 1
+    if cold:
+        stores.forget(store)
+    ready = service.start()
+    return {"ready_seconds": ready, "cold": cold, "wal_mib": wal_mib, "resident_mib": service.memory_mib()[0]}
+
+
+def _slower(bench: Bench, small: Server, large: Server, jobs: int) -> Iterator[dict[str, object]]:
+    options = bench.options
+    for count in sorted({min(options.connections), 64}):
+        for number in range(options.rounds + 1):
+            row: dict[str, object] = {"connections": count, "round": number}
+            pair = [("small", small, JOBS), ("large", large, jobs)]
+            for name, server, known in pair if number % 2 == 0 else reversed(pair):
+                time.sleep(PAUSE_SECONDS)
+                row[name] = bench.loader.run(server, "patch", known, count, options.seconds)
+            # The first round warms.
+            if number > 0:
+                yield row
+

@@ -1,0 +1,186 @@
+"""What was measured, as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Callable, Iterable, Sequence
+
+Run = dict[str, object]
+
+# Above this share of the machine's CPU time, what else it did has spoilt the figures.
+OTHERS_SHARE_MAX = 0.10
+
+MEANING = """\
+ratio: requests/s of the service / of the ceiling, the median of the rounds, with the lowest and the highest;
+CPU: seconds of the service, user and kernel, for 100,000 changes or reads; device: KiB that its process had written for each
+change; others: the most of the machine's CPU time in any round that neither the server nor the load took, the kernel's threads
+included; ! marks rows that this has spoilt."""
+
+
+def summarise(runs: Sequence[Run]) -> list[Run]:
+    """One row for each measurement and number of connections: medians of its rounds."""
+    keys = list(dict.fromkeys((run["measure"], run["connections"]) for run in runs))
+    return [_row([run for run in runs if (run["measure"], run["connections"]) == key]) for key in keys]
+
+
+def _row(rounds: Sequence[Run]) -> Run:
+    def of(server: str, value: Callable[[dict[str, float]], float]) -> float | None:
+        values = [value(run[server]) for run in rounds if server in run and run[server]]
+        return statistics.median(values) if values else None
+
+    def of_named(server: str, name: str) -> float | None:
+        return of(server, lambda run: run[name]) if name in rounds[0].get(server, {}) else None
+
+    changes = int(rounds[0]["changes"])
+    units = max(changes, 1)
+    ratios = [float(run["ratio"]) for run in rounds if "ratio" in run]
+    loads = [run[server] for run in rounds for server in ("service", "ceiling") if server in run]
+    shares = [load["others_share"] for load in loads if "others_share" in load]
+    return {
+        "measure": rounds[0]["measure"],
+        "title": rounds[0]["title"],
+        "connections": rounds[0]["connections"],
+        "rounds": len(rounds),
+        "ratio": statistics.median(ratios) if ratios else None,
+        "ratio_min": min(ratios) if ratios else None,
+        "ratio_max": max(ratios) if ratios else None,
+        "service_per_second": of("service", lambda run: run["requests_per_second"] * units),
+        "ceiling_per_second": of("ceiling", lambda run: run["requests_per_second"] * units),
+        "p50_ms": of_named("service", "p50_ms"),
+        "p99_ms": of_named("service", "p99_ms"),
+        "ceiling_p50_ms": of_named("ceiling", "p50_ms"),
+        "ceiling_p99_ms": of_named("ceiling", "p99_ms"),
+        "cpu_seconds_per_100k": of("service", lambda run: run["cpu_seconds"] / (run["requests"] * units) * 1e5),
+        "ceiling_cpu_seconds_per_100k": of("ceiling", lambda run: run["cpu_seconds"] / (run["requests"] * units) * 1e5),
+        "device_kib_per_change": of("service", lambda run: run["written_bytes"] / (run["requests"] * units) / 1024)
+        if changes
+        else None,
+        "others_share_max": max(shares, default=None),
+    }
+
+
+def summarise_many(found: Run) -> Run:
+    """The figures of the store of many jobs."""
+    kills, rows = found["ready_after_kill"], found["patch"]
+    ratios = {}
+    for connections in dict.fromkeys(row["connections"] for row in rows):
+        rounds = [row for row in rows if row["connections"] == connections]
+        ratios[str(connections)] = {
+            "p50_ratio": statistics.median(row["large"]["p50_ms"] / row["small"]["p50_ms"] for row in rounds),
+            "small_p50_ms": statistics.median(row["small"]["p50_ms"] for row in rounds),
+            "large_p50_ms": statistics.median(row["large"]["p50_ms"] for row in rounds),
+            "rate_ratio": statistics.median(
+                row["large"]["requests_per_second"] / row["small"]["requests_per_second"] for row in rounds
+            ),
+        }
+    return {
+        "jobs": found["jobs"],
+        "store_mib": found["store_mib"],
+        "ready_seconds_max": max(kill["ready_seconds"] for kill in kills),
+        "ready_seconds_median": statistics.median(kill["ready_seconds"] for kill in kills),
+        "kills": len(kills),
+        "wal_mib_max": max(kill["wal_mib"] for kill in kills),
+        "resident_at_start_mib": found["resident_at_start_mib"],
+        "resident_mib": found["resident_mib"],
+        "resident_max_mib": found["resident_max_mib"],
+        "patch": ratios,
+    }
+
+
+def table(rows: Sequence[Run]) -> str:
+    """The summary for people."""
+    head = ["measure", "conns", "ratio", "(range)", "service/s", "ceiling/s"]
+    head += ["p50 ms", "p99 ms", "ceiling", "CPU", "ceiling", "device", "others"]
+    body = [
+        [
+            str(row["title"]),
+            str(row["connections"]),
+            _text(row["ratio"], ".2f"),
+            f"{row['ratio_min']:.2f}-{row['ratio_max']:.2f}" if row["ratio"] is not None else "",
+            _text(row["service_per_second"], ",.0f"),
+            _text(row["ceiling_per_second"], ",.0f"),
+            _text(row["p50_ms"], ".2f"),
+            _text(row["p99_ms"], ".2f"),
+            f"{row['ceiling_p50_ms']:.2f}/{row['ceiling_p99_ms']:.2f}" if row["ceiling_p50_ms"] is not None else "",
+            _text(row["cpu_seconds_per_100k"], ".2f"),
+            _text(row["ceiling_cpu_seconds_per_100k"], ".2f"),
+            _text(row["device_kib_per_change"], ".2f"),
+            _text(row["others_share_max"], ".0%") + ("!" if (row["others_share_max"] or 0) > OTHERS_SHARE_MAX else ""),
+        ]
+        for row in rows
+    ]
+    return _aligned([head, *body])
+
+
+def table_many(found: Run) -> str:
+    """The figures of the store of many jobs, for people."""
+    lines = [
+        f"{found['jobs']:,} jobs, {found['store_mib']:,.0f} MiB on disk",
+        f"  ready after kill -9: median {found['ready_seconds_median']:.3f} s, at most {found['ready_seconds_max']:.3f} s "
+        f"({found['kills']} kills, up to {found['wal_mib_max']:.0f} MiB of write-ahead log, every other start uncached)",
+        f"  resident: {found['resident_at_start_mib']:.0f} MiB at start, {found['resident_mib']:.0f} MiB after load, "
+        f"{found['resident_max_mib']:.0f} MiB at most",
+    ]
+    for connections, patch in found["patch"].items():
+        lines.append(
+            f"  p50 of PATCH at {connections} connections: {patch['large_p50_ms']:.2f} ms against "
+            f"{patch['small_p50_ms']:.2f} ms with 10,000 jobs, {patch['p50_ratio']:.2f} times; "
+            f"requests/s {patch['rate_ratio']:.2f} times"
+        )
+    return "\n".join(lines)
+
+
+def targets(rows: Sequence[Run], many: Run | None) -> list[Run]:
+    """What was aimed at and what came of it."""
+    at = {(row["measure"], row["connections"]): row for row in rows}
+    found: list[Run] = []
+
+    def aim(what: str, value: float | None, target: float, at_least: bool) -> None:
+        if value is not None:
+            met = value >= target if at_least else value < target
+            found.append({"what": what, "value": value, "target": target, "at_least": at_least, "met": met})
+
+    for name, target in (("patch", 0.45), ("log", 0.40), ("poll", 0.95), ("unchanged", 0.95)):
+        row = at.get((name, 64))
+        if row:
+            aim(f"{row['title']}, ratio at 64 connections", row["ratio"], target, True)
+    for row in rows:
+        if str(row["measure"]).startswith("batch-"):
+            aim(f"{row['title']}, {row['connections']} connections, changes/s", row["service_per_second"], 100_000, True)
+    if many:
+        jobs = f"{many['jobs']:,} jobs"
+        aim(f"{jobs}, seconds until ready after kill -9", many["ready_seconds_max"], 2, False)
+        aim(f"{jobs}, MiB resident at most", many["resident_max_mib"], 300, False)
+        if "64" in many["patch"]:
+            aim(f"{jobs}, p50 of PATCH against 10,000 jobs", many["patch"]["64"]["p50_ratio"], 1.3, False)
+    return found
+
+
+def table_targets(found: Iterable[Run]) -> str:
+    """The targets for people."""
+    rows = [
+        [
+            str(aim["what"]),
+            f"{aim['value']:,.2f}",
+            (">= " if aim["at_least"] else "< ") + f"{aim['target']:,g}",
+            "met" if aim["met"] else "MISSED",
+        ]
+        for aim in found
+    ]
+    return _aligned([["target", "measured", "aim", ""], *rows])
+
+
+def _text(value: object, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    # The first column is text, the others are numbers.
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,14 @@
+-- GET /jobs/{id}: the whole document, as a page that has just been opened asks for it.
+
+local common = require("common")
+local format = string.format
+local shape
+
+function init(arguments)
+    common.begin(arguments)
+    shape = common.request("GET", "/jobs/%s", {})
+end
+
+function request()
+    return format(shape, common.id())
+end
