@@ -162,11 +162,6 @@ impl Server {
         signal(self.process.child.id(), "TERM");
         self.process.end().await
     }
-
-    /// All that servers have logged so far.
-    pub(super) fn logged(&self) -> String {
-        self.process.logged()
-    }
 }
 
 /// A server that is about to be dead.
