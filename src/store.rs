@@ -18,15 +18,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::{cache::Snapshot, committer::Committer, error::StoreError};
 use self::{
-    cache::Cache,
+    cache::{Cache, Read},
     committer::{Changed, Horizon, Reply, Verdict},
     queue::{Queue, Request, Submission},
 };
-pub use self::{committer::Committer, error::StoreError};
 use crate::{
     clock::Clock,
-    engine::{Count, Engine, EngineError, Exported, Found, ListQuery, LogEnd, LogSlice, Once, Page, Stored},
+    engine::{Count, Engine, EngineError, Exported, Found, ListQuery, LogEnd, LogSlice, Once, Page},
     job::{Append, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Tenant},
     metrics::StoreMetrics,
 };
@@ -207,9 +207,9 @@ impl JobStore {
         let key = new.spec.key.clone();
         let kind = new.spec.kind.clone();
         match self.find(&key).await? {
-            Found::Job(_) => {}
-            Found::Reserved(until) if until > self.inner.clock.now() => return Err(StoreError::JobDeleted { until }),
-            Found::Reserved(_) | Found::Missing => {
+            Read::Job(_) => {}
+            Read::Reserved(until) if until > self.inner.clock.now() => return Err(StoreError::JobDeleted { until }),
+            Read::Reserved(_) | Read::Missing => {
                 if let Some(created) = self.make(new, None).await? {
                     return Ok(created);
                 }
@@ -266,13 +266,13 @@ impl JobStore {
     pub async fn delete(&self, caller: Caller, id: &JobId, guard: Guard) -> Result<(), StoreError> {
         let key = caller.key(id);
         match self.find(&key).await? {
-            Found::Job(seen) => match self.submit(key.clone(), Request::Delete(guard), Some(seen)).await {
+            Read::Job(seen) => match self.submit(key.clone(), Request::Delete(guard), Some(seen)).await {
                 Ok(_) => Ok(()),
                 // Another deletion was faster.
                 Err(StoreError::NotFound(_)) => self.gone(&key).await,
                 Err(error) => Err(error),
             },
-            Found::Reserved(_) | Found::Missing => self.gone(&key).await,
+            Read::Reserved(_) | Read::Missing => self.gone(&key).await,
         }
     }
 
@@ -280,13 +280,13 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], or the store's own.
-    pub async fn read(&self, caller: Caller, id: &JobId) -> Result<Stored, StoreError> {
+    pub async fn read(&self, caller: Caller, id: &JobId) -> Result<Snapshot, StoreError> {
         let key = caller.key(id);
         match self.inner.cache.get(&key) {
-            Some(stored) => Ok(stored),
+            Some(snapshot) => Ok(snapshot),
             None => match self.find(&key).await? {
-                Found::Job(stored) => Ok(stored),
-                Found::Reserved(_) | Found::Missing => Err(StoreError::NotFound(id.clone())),
+                Read::Job(snapshot) => Ok(snapshot),
+                Read::Reserved(_) | Read::Missing => Err(StoreError::NotFound(key.id)),
             },
         }
     }
@@ -295,22 +295,22 @@ impl JobStore {
     ///
     /// # Errors
     /// As [`JobStore::read`].
-    pub async fn document(&self, stored: &Stored) -> Result<Bytes, StoreError> {
-        if let Some(text) = self.inner.cache.document(stored) {
-            return Ok(text);
+    pub async fn document(&self, snapshot: &Snapshot) -> Result<Bytes, StoreError> {
+        if let Some(text) = snapshot.document() {
+            return Ok(text.clone());
         }
-        let lines = self.lines(stored, LogEnd::Newest, self.inner.settings.document_lines).await?;
-        let text = Bytes::from(Document::new(&stored.job).with_logs(&lines).encode());
-        self.inner.cache.put_document(stored, text.clone());
+        let lines = self.lines(snapshot, LogEnd::Newest, self.inner.settings.document_lines).await?;
+        let text = Bytes::from(Document::new(snapshot.job()).with_logs(&lines).encode());
+        self.inner.cache.put_document(snapshot, text.clone());
         Ok(text)
     }
 
-    /// Lines of a job's log, of the moment in which `stored` was read; at most `log_page_bytes` of them.
+    /// Lines of a job's log, of the moment of the snapshot; at most `log_page_bytes` of them.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the job has gone meanwhile, or the store's own.
-    pub async fn lines(&self, stored: &Stored, from: LogEnd, lines_max: usize) -> Result<Vec<LogLine>, StoreError> {
-        let log = &stored.job.log;
+    pub async fn lines(&self, of: &Snapshot, from: LogEnd, lines_max: usize) -> Result<Vec<LogLine>, StoreError> {
+        let log = &of.job().log;
         let nothing = match from {
             LogEnd::After(seq) => seq >= log.count,
             LogEnd::Newest => lines_max == 0,
@@ -319,16 +319,16 @@ impl JobStore {
             return Ok(Vec::new());
         }
         let slice = LogSlice { from, lines_max, bytes_max: self.inner.settings.log_page_bytes };
-        let lines = self.inner.engine.log(stored, slice).await?;
-        lines.ok_or_else(|| StoreError::NotFound(stored.job.key().id.clone()))
+        let lines = self.inner.engine.log(of.stored(), slice).await?;
+        lines.ok_or_else(|| StoreError::NotFound(of.job().key().id.clone()))
     }
 
     /// The input a job was created with.
     ///
     /// # Errors
     /// The store's own.
-    pub async fn input(&self, stored: &Stored) -> Result<Option<Json>, StoreError> {
-        Ok(self.inner.engine.input(stored).await?)
+    pub async fn input(&self, of: &Snapshot) -> Result<Option<Json>, StoreError> {
+        Ok(self.inner.engine.input(of.stored()).await?)
     }
 
     /// One page of a tenant's jobs.
@@ -383,7 +383,7 @@ impl JobStore {
     }
 
     /// The job, as memory or else the engine has it.
-    async fn find(&self, key: &JobKey) -> Result<Found, StoreError> {
+    async fn find(&self, key: &JobKey) -> Result<Read, StoreError> {
         Ok(self.inner.cache.get_or_load(key, self.inner.engine.find(key)).await?)
     }
 
@@ -399,9 +399,9 @@ impl JobStore {
     }
 
     async fn standing(&self, caller: Caller, id: &JobId, how: Creation) -> Result<Created, StoreError> {
-        let stored = self.read(caller, id).await?;
-        let input = self.input(&stored).await?;
-        Ok(Created { job: stored.job, input, lines: Vec::new().into(), how })
+        let snapshot = self.read(caller, id).await?;
+        let input = self.input(&snapshot).await?;
+        Ok(Created { job: snapshot.job().clone(), input, lines: Vec::new().into(), how })
     }
 
     /// Well when the id is that of a deleted job.
@@ -414,7 +414,7 @@ impl JobStore {
         }
     }
 
-    async fn submit(&self, key: JobKey, request: Request, seen: Option<Stored>) -> Result<Verdict, StoreError> {
+    async fn submit(&self, key: JobKey, request: Request, seen: Option<Snapshot>) -> Result<Verdict, StoreError> {
         let (reply, answer): (_, Reply) = oneshot::channel();
         self.inner.queue.push(Submission { key, request, seen, conflicts: 0, reply })?;
         match answer.await {

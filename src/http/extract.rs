@@ -1,13 +1,17 @@
 //! What the path and the headers of a request say, each as a type of its own.
 
+use std::fmt;
+
 use axum::{
-    extract::{FromRequestParts, RawPathParams},
+    extract::{FromRequestParts, Path},
     http::{
         HeaderMap, HeaderName,
         header::{IF_MATCH, IF_NONE_MATCH},
         request::Parts,
     },
 };
+
+use serde::{Deserialize, Deserializer, de};
 
 use super::{context::Context, error::ApiError, tags::Tags};
 use crate::{
@@ -66,9 +70,31 @@ impl FromRequestParts<Context> for ChosenId {
 
 /// The one parameter of the path, percent-decoded, if it can be a job's id.
 async fn path_id(parts: &mut Parts, context: &Context) -> Option<JobId> {
-    let params = RawPathParams::from_request_parts(parts, context).await.ok()?;
-    let (_, id) = params.iter().next()?;
-    JobId::try_from(id).ok()
+    let Path(PathId(id)) = Path::from_request_parts(parts, context).await.ok()?;
+    id
+}
+
+/// What a path's parameter says, without a copy of it.
+struct PathId(Option<JobId>);
+
+impl<'de> Deserialize<'de> for PathId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = PathId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<PathId, E> {
+                Ok(PathId(JobId::try_from(text).ok()))
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
 }
 
 impl FromRequestParts<Context> for Caller {
@@ -103,14 +129,18 @@ impl IfNoneMatch {
 }
 
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, ApiError> {
-    if !headers.contains_key(name) {
-        return Ok(None);
-    }
+    let mut lines = headers.get_all(name).iter();
+    let Some(first) = lines.next() else { return Ok(None) };
+    let tags = match lines.next() {
+        None => first.to_str().ok().and_then(Tags::parse),
+        Some(_) => {
+            // Several lines of a header mean the same as one with commas between them (RFC 9110, 5.3).
+            let texts: Option<Vec<&str>> = headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
+            texts.and_then(|texts| Tags::parse(&texts.join(",")))
+        }
+    };
     let field = if *name == IF_MATCH { "If-Match" } else { "If-None-Match" };
     let refused = || ApiError::Header { name: field, rule: "* or quoted tags, such as \"v12\"" };
-    let texts: Option<Vec<&str>> = headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
-    // Several lines of a header mean the same as one with commas between them (RFC 9110, 5.3).
-    let tags = texts.map(|texts| texts.join(",")).and_then(|text| Tags::parse(&text));
     tags.map(Some).ok_or_else(refused)
 }
 

@@ -18,9 +18,9 @@ use super::{
     reply,
 };
 use crate::{
-    engine::{LogEnd, Stored},
+    engine::LogEnd,
     job::{Attempt, Document, Guard, JobId, Seq},
-    store::{Caller, JobStore},
+    store::{Caller, JobStore, Snapshot},
 };
 
 /// Create a job.
@@ -154,17 +154,18 @@ pub(super) async fn read_job(
     Query(params): Query<ReadParams>,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    let stored = store.read(caller, &id).await?;
-    let version = stored.job.version;
+    let snapshot = store.read(caller, &id).await?;
+    let version = snapshot.version();
     if known.has(version) {
         return Ok(reply::not_modified(version));
     }
-    let text = if params.is_usual() { store.document(&stored).await? } else { view(&store, &stored, params).await? };
+    let text =
+        if params.is_usual() { store.document(&snapshot).await? } else { view(&store, &snapshot, params).await? };
     Ok(reply::document(version, text))
 }
 
 /// A document with just the lines, and the input, that were asked for.
-async fn view(store: &JobStore, stored: &Stored, params: ReadParams) -> Result<bytes::Bytes, ApiError> {
+async fn view(store: &JobStore, snapshot: &Snapshot, params: ReadParams) -> Result<bytes::Bytes, ApiError> {
     let settings = store.settings();
     let from = params.logs_after.map_or(LogEnd::Newest, LogEnd::After);
     // Never more than a log can have.
@@ -172,13 +173,13 @@ async fn view(store: &JobStore, stored: &Stored, params: ReadParams) -> Result<b
     let usual = if params.logs_after.is_some() { all } else { settings.document_lines };
     let lines = match params.logs.unwrap_or(usual).min(all) {
         0 => Vec::new(),
-        most => store.lines(stored, from, most).await?,
+        most => store.lines(snapshot, from, most).await?,
     };
-    let document = Document::new(&stored.job).with_logs(&lines);
+    let document = Document::new(snapshot.job()).with_logs(&lines);
     if !params.input {
         return Ok(document.encode().into());
     }
-    let input = store.input(stored).await?;
+    let input = store.input(snapshot).await?;
     Ok(document.with_input(input.as_ref()).encode().into())
 }
 

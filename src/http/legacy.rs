@@ -24,9 +24,9 @@ use super::{
     reply,
 };
 use crate::{
-    engine::{LogEnd, Stored},
+    engine::LogEnd,
     job::{Json, Seq, Status},
-    store::{Caller, JobStore, StoreError},
+    store::{Caller, JobStore, Snapshot, StoreError},
 };
 
 /// Lines that were trimmed are written in pieces of so many.
@@ -146,12 +146,12 @@ async fn state(
     with_progress: bool,
 ) -> Result<Response, ApiError> {
     let Some(JobPath(id)) = path else { return Ok(not_found()) };
-    let stored = match store.read(caller, &id).await {
-        Ok(stored) => stored,
+    let snapshot = match store.read(caller, &id).await {
+        Ok(snapshot) => snapshot,
         Err(StoreError::NotFound(_)) => return Ok(not_found()),
         Err(error) => return Err(error.into()),
     };
-    let mut text = Text::new(store, stored, with_progress);
+    let mut text = Text::new(store, snapshot, with_progress);
     // Most logs are one page: their answer has a length, and an error its status.
     let mut first = Vec::new();
     while first.len() < PAGE_BYTES {
@@ -180,7 +180,7 @@ fn not_found() -> Response {
 /// The answer, piece by piece.
 struct Text {
     store: JobStore,
-    stored: Stored,
+    snapshot: Snapshot,
     ready: VecDeque<Bytes>,
     /// The number of the last line that was written; `None` when all is.
     at: Option<Seq>,
@@ -188,8 +188,8 @@ struct Text {
 }
 
 impl Text {
-    fn new(store: JobStore, stored: Stored, with_progress: bool) -> Self {
-        let job = &stored.job;
+    fn new(store: JobStore, snapshot: Snapshot, with_progress: bool) -> Self {
+        let job = snapshot.job();
         let status = match job.status() {
             // The origin knows no cancelled jobs.
             Status::Cancelled => Status::Failed,
@@ -203,7 +203,7 @@ impl Text {
         tail.extend_from_slice(b",\"result\":");
         tail.extend_from_slice(job.result.as_ref().map_or("null", Json::as_str).as_bytes());
         tail.push(b'}');
-        Self { store, ready: VecDeque::from([head.into()]), at: Some(0), tail, stored }
+        Self { store, ready: VecDeque::from([head.into()]), at: Some(0), tail, snapshot }
     }
 
     /// The next piece; `None` after the last.
@@ -212,7 +212,7 @@ impl Text {
             return Ok(Some(piece));
         }
         let Some(at) = self.at else { return Ok(None) };
-        let log = &self.stored.job.log;
+        let log = &self.snapshot.job().log;
         if at == log.count {
             self.at = None;
             return Ok(Some(std::mem::take(&mut self.tail).into()));
@@ -233,7 +233,7 @@ impl Text {
     /// Writes a page of the lines that are kept; those that were trimmed since the job was read are empty, too.
     async fn kept(&self, piece: &mut Vec<u8>, at: Seq) -> Result<Seq, StoreError> {
         const PAGE_LINES: usize = 10_000;
-        let lines = self.store.lines(&self.stored, LogEnd::After(at), PAGE_LINES).await?;
+        let lines = self.store.lines(&self.snapshot, LogEnd::After(at), PAGE_LINES).await?;
         let mut last = at;
         for line in &lines {
             trimmed(piece, last + 1, line.seq - 1);
@@ -242,7 +242,7 @@ impl Text {
             last = line.seq;
         }
         if lines.is_empty() {
-            last = self.stored.job.log.count;
+            last = self.snapshot.job().log.count;
             trimmed(piece, at + 1, last);
         }
         Ok(last)

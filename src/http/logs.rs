@@ -228,18 +228,18 @@ pub(super) async fn read_log(
     Query(page): Query<PageParams>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let stored = store.read(caller, &id).await?;
-    let lines = store.lines(&stored, LogEnd::After(page.after), page.limit).await?;
+    let snapshot = store.read(caller, &id).await?;
+    let lines = store.lines(&snapshot, LogEnd::After(page.after), page.limit).await?;
     let mut response = if accept::prefers(&headers, "text/plain", "application/json") {
         let mut response = reply::typed("text/plain; charset=utf-8", bare(&lines));
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     } else {
-        reply::json(reply::encode(&LogPage::new(&stored.job, &lines), 128 + lines.len() * 128))
+        reply::json(reply::encode(&LogPage::new(snapshot.job(), &lines), 128 + lines.len() * 128))
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-    let next = next(&stored.job, &lines);
-    if next < stored.job.log.count {
+    let next = next(snapshot.job(), &lines);
+    if next < snapshot.job().log.count {
         let link = format!("</jobs/{id}/logs?after={next}&limit={}>; rel=\"next\"", page.limit);
         // An id and numbers stand in any header.
         response.headers_mut().extend(HeaderValue::try_from(link).map(|link| (LINK, link)));

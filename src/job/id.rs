@@ -1,8 +1,15 @@
 //! Names and numbers by which jobs are told apart.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
-use serde::{Deserialize, Serialize};
+use arrayvec::ArrayString;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 /// A value that breaks the rule of its type; the text completes the sentence "this must be ...".
@@ -39,8 +46,18 @@ impl fmt::Display for Attempt {
 }
 
 /// Name of a job within its tenant: a UUIDv7 of the server or the client's own, 1-128 characters of a URL path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct JobId(Arc<str>);
+#[derive(Clone)]
+pub struct JobId(Text);
+
+/// The characters of an id. Those of a UUID stand in the id itself, so that a look-up neither allocates nor follows a
+/// pointer to compare.
+#[derive(Clone)]
+enum Text {
+    Inline(ArrayString<UUID_BYTES>),
+    Shared(Arc<str>),
+}
+
+const UUID_BYTES: usize = 36;
 
 impl JobId {
     const RULE: Malformed =
@@ -48,7 +65,10 @@ impl JobId {
 
     /// The id as it stands in a URL.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Inline(text) => text,
+            Text::Shared(text) => text,
+        }
     }
 }
 
@@ -59,13 +79,54 @@ impl TryFrom<&str> for JobId {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         let fits = (1..=128).contains(&text.len()) && text.bytes().all(legal);
         // `/jobs/claim` is a route, and a leading dot would let `.` and `..` be resolved away by clients.
-        if fits && !text.starts_with('.') && text != "claim" { Ok(Self(text.into())) } else { Err(Self::RULE) }
+        if !fits || text.starts_with('.') || text == "claim" {
+            return Err(Self::RULE);
+        }
+        Ok(Self(ArrayString::from(text).map_or_else(|_| Text::Shared(text.into()), Text::Inline)))
+    }
+}
+
+impl PartialEq for JobId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for JobId {}
+
+impl Hash for JobId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl PartialOrd for JobId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for JobId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobId({})", self.as_str())
     }
 }
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

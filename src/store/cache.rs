@@ -3,112 +3,153 @@
 //! Promises: a job in the cache is the last one committed here. A read that was overtaken by a commit never puts the
 //! older job back, since the commit takes the place that the read had reserved.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
-use quick_cache::{Weighter, sync::Cache as Map};
+use quick_cache::{
+    Weighter,
+    sync::{Cache as Map, EntryAction, EntryResult},
+};
 
 use crate::{
     engine::{EngineError, Found, Stored},
-    job::JobKey,
+    job::{Job, JobKey, Json, Timestamp, Version},
 };
 
-/// A document as the poll of a frontend gets it, and the revision of the job that it shows.
+/// A job as it was at one moment, with its document once a poll has asked for it. Clones are the same one.
 #[derive(Clone, Debug)]
-struct Encoded {
-    revision: u64,
-    text: Bytes,
+pub struct Snapshot(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Of the job, so that an answer from memory touches nothing else.
+    version: Version,
+    document: Option<Bytes>,
+    stored: Stored,
+}
+
+impl Snapshot {
+    pub(super) fn new(stored: Stored) -> Self {
+        Self::with(stored, None)
+    }
+
+    fn with(stored: Stored, document: Option<Bytes>) -> Self {
+        Self(Arc::new(Inner { version: stored.job.version, document, stored }))
+    }
+
+    /// The job.
+    pub fn job(&self) -> &Arc<Job> {
+        &self.0.stored.job
+    }
+
+    /// The version of the job.
+    pub fn version(&self) -> Version {
+        self.0.version
+    }
+
+    pub(super) fn stored(&self) -> &Stored {
+        &self.0.stored
+    }
+
+    pub(super) fn document(&self) -> Option<&Bytes> {
+        self.0.document.as_ref()
+    }
 }
 
 /// The memory of the store.
 pub(super) struct Cache {
-    jobs: Map<JobKey, Stored, JobWeight>,
-    documents: Map<JobKey, Encoded, DocumentWeight>,
+    jobs: Map<JobKey, Snapshot, Weight>,
 }
 
 #[derive(Clone)]
-struct JobWeight;
+struct Weight;
 
-impl Weighter<JobKey, Stored> for JobWeight {
-    fn weight(&self, key: &JobKey, stored: &Stored) -> u64 {
+impl Weighter<JobKey, Snapshot> for Weight {
+    fn weight(&self, _: &JobKey, snapshot: &Snapshot) -> u64 {
         // What the structs, their reference counts and a slot of the map take; measured with a million jobs.
-        const FIXED: usize = 900;
-        let job = &stored.job;
-        let json = |value: &Option<crate::job::Json>| value.as_ref().map_or(0, |json| json.as_str().len());
+        const FIXED: usize = 1000;
+        let job = snapshot.job();
+        let json = |value: &Option<Json>| value.as_ref().map_or(0, |json| json.as_str().len());
         let labels: usize = job.labels.iter().map(|(key, value)| key.as_str().len() + value.as_str().len() + 64).sum();
         let writers: usize = job.log.writers.iter().map(|(writer, _)| writer.as_str().len() + 48).sum();
-        (FIXED + key.id.as_str().len() * 2 + json(&job.result) + json(&job.error) + labels + writers) as u64
-    }
-}
-
-#[derive(Clone)]
-struct DocumentWeight;
-
-impl Weighter<JobKey, Encoded> for DocumentWeight {
-    fn weight(&self, key: &JobKey, document: &Encoded) -> u64 {
-        const FIXED: usize = 160;
-        (FIXED + key.id.as_str().len() + document.text.len()) as u64
+        let document = snapshot.document().map_or(0, |text| text.len() + 64);
+        (FIXED + json(&job.result) + json(&job.error) + labels + writers + document) as u64
     }
 }
 
 impl Cache {
-    /// A cache of at most this many bytes, half of them for jobs and half for documents.
+    /// A cache of at most this many bytes.
     pub(super) fn new(bytes_max: u64) -> Self {
         // Only sizes the hash tables at first; the weight is what bounds them.
-        let expected_items = usize::try_from(bytes_max / 2 / 1024).unwrap_or(usize::MAX).clamp(16, 100_000);
-        Self {
-            jobs: Map::with_weighter(expected_items, bytes_max / 2, JobWeight),
-            documents: Map::with_weighter(expected_items, bytes_max / 2, DocumentWeight),
-        }
+        let expected_items = usize::try_from(bytes_max / 2048).unwrap_or(usize::MAX).clamp(16, 100_000);
+        Self { jobs: Map::with_weighter(expected_items, bytes_max, Weight) }
     }
 
     /// The job, if it is here.
-    pub(super) fn get(&self, key: &JobKey) -> Option<Stored> {
+    pub(super) fn get(&self, key: &JobKey) -> Option<Snapshot> {
         self.jobs.get(key)
     }
 
     /// The job, from memory or else from `load`, which is called once for all who ask meanwhile.
-    pub(super) async fn get_or_load<F>(&self, key: &JobKey, load: F) -> Result<Found, EngineError>
+    pub(super) async fn get_or_load<F>(&self, key: &JobKey, load: F) -> Result<Read, EngineError>
     where
         F: Future<Output = Result<Found, EngineError>>,
     {
         match self.jobs.get_value_or_guard_async(key).await {
-            Ok(stored) => Ok(Found::Job(stored)),
-            Err(place) => {
-                let found = load.await?;
-                if let Found::Job(stored) = &found {
+            Ok(snapshot) => Ok(Read::Job(snapshot)),
+            Err(place) => match load.await? {
+                Found::Job(stored) => {
+                    let snapshot = Snapshot::new(stored);
                     // Fails when a commit was faster; what was read is then as old as the request, which is fresh enough.
-                    let _overtaken = place.insert(stored.clone());
+                    let _overtaken = place.insert(snapshot.clone());
+                    Ok(Read::Job(snapshot))
                 }
-                Ok(found)
-            }
+                Found::Reserved(until) => Ok(Read::Reserved(until)),
+                Found::Missing => Ok(Read::Missing),
+            },
         }
     }
 
     /// Takes the state a commit has made durable.
-    pub(super) fn put(&self, stored: Stored) {
-        let key = stored.job.key().clone();
-        if JobWeight.weight(&key, &stored) > self.jobs.shard_capacity() / 2 {
+    pub(super) fn put(&self, key: JobKey, stored: Stored) {
+        let snapshot = Snapshot::new(stored);
+        if self.has_room(&key, &snapshot) {
+            self.jobs.insert(key, snapshot);
+        } else {
             // The map would refuse it and leave a read under way in its place, which would then bring back an older job.
             self.jobs.remove(&key);
-        } else {
-            self.jobs.insert(key, stored);
         }
     }
 
     /// Forgets a job that is gone.
     pub(super) fn remove(&self, key: &JobKey) {
         self.jobs.remove(key);
-        self.documents.remove(key);
     }
 
-    /// The document of this very revision, if it is here.
-    pub(super) fn document(&self, stored: &Stored) -> Option<Bytes> {
-        let encoded = self.documents.get(stored.job.key())?;
-        (encoded.revision == stored.job.revision).then_some(encoded.text)
+    /// Keeps the document of a snapshot, unless there is a newer one by now.
+    pub(super) fn put_document(&self, of: &Snapshot, document: Bytes) {
+        let key = of.job().key();
+        let with_document = Snapshot::with(of.stored().clone(), Some(document));
+        if !self.has_room(key, &with_document) {
+            return;
+        }
+        let same = |_: &JobKey, here: &mut Snapshot| {
+            if Arc::ptr_eq(&here.0, &of.0) { EntryAction::ReplaceWithGuard } else { EntryAction::Retain(()) }
+        };
+        // Without waiting: whoever loads the job meanwhile brings another snapshot of it.
+        if let EntryResult::Replaced(place, _) = self.jobs.entry(key, Some(Duration::ZERO), same) {
+            let _overtaken = place.insert(with_document);
+        }
     }
 
-    /// Keeps the document of a revision.
-    pub(super) fn put_document(&self, stored: &Stored, text: Bytes) {
-        let encoded = Encoded { revision: stored.job.revision, text };
-        self.documents.insert(stored.job.key().clone(), encoded);
+    fn has_room(&self, key: &JobKey, snapshot: &Snapshot) -> bool {
+        Weight.weight(key, snapshot) <= self.jobs.shard_capacity() / 2
     }
+}
+
+/// What an id leads to, with a job as readers see it.
+pub(super) enum Read {
+    Job(Snapshot),
+    Reserved(Timestamp),
+    Missing,
 }

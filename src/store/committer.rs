@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Settings, StoreError,
+    Settings, Snapshot, StoreError,
     cache::Cache,
     queue::{Queue, Request, Submission},
 };
@@ -142,7 +142,7 @@ impl Committer {
             match outcomes.next() {
                 Some(Outcome::Committed(place)) => {
                     match work.now {
-                        Some(job) => self.cache.put(Stored { job, place }),
+                        Some(job) => self.cache.put(work.key, Stored { job, place }),
                         None => self.cache.remove(&work.key),
                     }
                     answers.extend(work.waiting);
@@ -150,7 +150,7 @@ impl Committer {
                 Some(Outcome::Conflict(found)) => {
                     self.metrics.conflicts.inc();
                     match &found {
-                        Found::Job(stored) => self.cache.put(stored.clone()),
+                        Found::Job(stored) => self.cache.put(work.key, stored.clone()),
                         Found::Reserved(_) | Found::Missing => self.cache.remove(&work.key),
                     }
                     again.extend(work.waiting.into_iter().filter_map(|waiting| self.retried(waiting, &found)));
@@ -183,7 +183,7 @@ impl Committer {
             }
             _ if submission.conflicts > self.settings.conflict_retries_max => Err(StoreError::Contended),
             (Found::Job(stored), Request::Change(..) | Request::Delete(_)) => {
-                submission.seen = Some(stored.clone());
+                submission.seen = Some(Snapshot::new(stored.clone()));
                 return Some(submission);
             }
             // The id became free between two looks.
@@ -219,7 +219,7 @@ impl Waiting {
 struct Work {
     key: JobKey,
     /// The job as the last commit left it.
-    before: Option<Stored>,
+    before: Option<Snapshot>,
     /// The job as it will be.
     now: Option<Arc<Job>>,
     fate: Fate,
@@ -270,8 +270,8 @@ impl Batch {
 }
 
 impl Work {
-    fn new(key: JobKey, before: Option<Stored>) -> Self {
-        let now = before.as_ref().map(|stored| stored.job.clone());
+    fn new(key: JobKey, before: Option<Snapshot>) -> Self {
+        let now = before.as_ref().map(|snapshot| snapshot.job().clone());
         Self { key, before, now, fate: Fate::Untouched, lines: Vec::new(), waiting: Vec::new() }
     }
 
@@ -334,7 +334,8 @@ impl Work {
             (Fate::Deleted { reserved_until }, None) => Put::Deleted { reserved_until: *reserved_until },
             _ => return None,
         };
-        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines: std::mem::take(&mut self.lines) })
+        let before = self.before.as_ref().map(|snapshot| snapshot.stored().clone());
+        Some(Write { key: self.key.clone(), before, put, lines: std::mem::take(&mut self.lines) })
     }
 }
 

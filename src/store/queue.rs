@@ -11,9 +11,9 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{StoreError, committer::Verdict};
+use super::{Snapshot, StoreError, committer::Verdict};
 use crate::{
-    engine::{Once, Stored},
+    engine::Once,
     job::{Change, Guard, JobKey, NewJob},
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Submission {
     pub(super) key: JobKey,
     pub(super) request: Request,
     /// The job as the caller last saw it; serves when the cache has forgotten it.
-    pub(super) seen: Option<Stored>,
+    pub(super) seen: Option<Snapshot>,
     /// How often another writer was faster.
     pub(super) conflicts: u32,
     pub(super) reply: oneshot::Sender<Result<Verdict, StoreError>>,
