@@ -127,7 +127,7 @@ impl App {
 
         // They end in reverse: first the server, so that whatever it still answers can be committed.
         let mut tasks = Tasks::new();
-        tasks.vital(About { name: "committer", grace: CLOSE_GRACE }, move || store.close(), async {
+        tasks.vital_thread(About { name: "committer", grace: CLOSE_GRACE }, move || store.close(), async {
             committer.run().await;
             Ended::Complete
         });

@@ -18,11 +18,17 @@ use crate::job::{Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, 
 pub trait Engine: Send + Sync + 'static {
     /// Makes each write durable or reports why it stands back, in order; returns when all committed ones are durable.
     ///
-    /// A job may occur once in a batch.
+    /// A job may occur once in a batch. May block the thread that polls it until then: it is for a caller that has a
+    /// thread of its own.
     ///
     /// # Errors
     /// Nothing of the batch is durable, except after [`EngineError::Indeterminate`].
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError>;
+
+    /// Does a bounded part of the upkeep that no answer should wait for, and more of it when nobody waits for anything;
+    /// returns whether there is more of that. To be called after each commit, and while idle until it says no. May block
+    /// like a commit.
+    async fn maintain(&self, is_idle: bool) -> bool;
 
     /// The job of this name.
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError>;

@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,11 +17,13 @@ use std::{
 use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
+    runtime::Handle,
+    select,
+    sync::{mpsc, oneshot, watch},
+    task::{self, JoinHandle},
     time,
 };
-use tracing::{Instrument, error, error_span, warn};
+use tracing::{Instrument, Span, error, error_span, warn};
 
 /// How a task ended that was told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,31 @@ impl Tasks {
                 let _unheard = deaths.send(Death(about.name));
             }
             ended.unwrap_or(Ended::CutShort)
+        });
+    }
+
+    /// As [`Tasks::vital`], on a thread of its own, which the work may block.
+    pub fn vital_thread<W>(&mut self, about: About, tell: impl FnOnce() + Send + 'static, work: W)
+    where
+        W: Future<Output = Ended> + Send + 'static,
+    {
+        let runtime = Handle::current();
+        let (alive, dropped) = oneshot::channel::<()>();
+        self.vital(about, tell, async move {
+            // What blocks cannot be aborted from outside: it learns from this that the task is gone.
+            let _alive = alive;
+            let span = Span::current();
+            let work = async move {
+                select! {
+                    _ = dropped => Ended::CutShort,
+                    ended = work => ended,
+                }
+            };
+            let ended = task::spawn_blocking(move || runtime.block_on(work.instrument(span))).await;
+            ended.unwrap_or_else(|error| match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => Ended::CutShort,
+            })
         });
     }
 
@@ -259,6 +286,32 @@ mod tests {
         tasks.vital(about("committer"), || {}, async { panic!("planted") });
         assert_eq!(tasks.death().await.0, "committer");
         assert!(matches!(tasks.shutdown().await, Err(Unfinished::CutShort("committer"))));
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_a_thread_is_a_death_like_any_other() {
+        let mut tasks = Tasks::new();
+        tasks.vital_thread(about("committer"), || {}, async { panic!("planted") });
+        assert_eq!(tasks.death().await.0, "committer");
+        assert!(matches!(tasks.shutdown().await, Err(Unfinished::CutShort("committer"))));
+    }
+
+    #[tokio::test]
+    async fn work_on_a_thread_may_block_and_ends_when_the_tasks_are_dropped() {
+        let mut tasks = Tasks::new();
+        let (blocked, has_blocked) = oneshot::channel();
+        let (unblock, unblocked) = std::sync::mpsc::channel::<()>();
+        let (held, ended) = oneshot::channel::<()>();
+        tasks.vital_thread(about("committer"), || {}, async move {
+            let _held = held;
+            blocked.send(()).unwrap();
+            unblocked.recv().unwrap();
+            std::future::pending().await
+        });
+        has_blocked.await.unwrap();
+        drop(tasks);
+        unblock.send(()).unwrap();
+        time::timeout(GRACE, ended).await.expect("it ends").unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]

@@ -108,7 +108,11 @@ pub fn export(directory: &Path) -> Result<mpsc::Receiver<Result<Exported, Engine
 #[async_trait]
 impl Engine for Sqlite {
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
-        self.writer.commit(batch).await
+        self.writer.commit(&batch)
+    }
+
+    async fn maintain(&self, is_idle: bool) -> bool {
+        self.writer.maintain(is_idle)
     }
 
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {
@@ -157,7 +161,10 @@ impl Engine for Sqlite {
 
     async fn close(&self) -> Result<(), EngineError> {
         self.readers.close();
-        self.writer.close().await
+        // Moves the rest of the write-ahead log into the tables, which the caller may not have the time for.
+        let writer = self.writer.clone();
+        let closed = tokio::task::spawn_blocking(move || writer.close()).await;
+        closed.map_err(|_| EngineError::Indeterminate("closing the writer has panicked".into()))?
     }
 }
 

@@ -69,7 +69,7 @@ impl Horizon {
     }
 }
 
-/// The one task that commits.
+/// What commits; there is one.
 pub struct Committer {
     pub(super) queue: Arc<Queue>,
     pub(super) engine: Arc<dyn Engine>,
@@ -81,10 +81,11 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Commits until the store is closed and everything that was taken has its answer.
+    /// Commits until the store is closed and everything that was taken has its answer. Blocks its thread with the engine.
     pub async fn run(self) {
         let mut again = Vec::new();
         loop {
+            self.maintain(again.is_empty()).await;
             let mut submissions = std::mem::take(&mut again);
             if submissions.is_empty() {
                 match self.queue.take(self.settings.commit_changes_max).await {
@@ -93,6 +94,17 @@ impl Committer {
                 }
             }
             again = self.round(submissions).await;
+        }
+    }
+
+    /// The engine's upkeep: some after each batch, and as much as there is while nothing waits.
+    async fn maintain(&self, mut is_idle: bool) {
+        loop {
+            is_idle = is_idle && self.queue.is_idle();
+            let has_more = self.engine.maintain(is_idle).await;
+            if !is_idle || !has_more {
+                return;
+            }
         }
     }
 

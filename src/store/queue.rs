@@ -115,6 +115,12 @@ impl Queue {
         }
     }
 
+    /// Whether nothing waits and more may come.
+    pub(super) fn is_idle(&self) -> bool {
+        let waiting = self.lock();
+        waiting.submissions.is_empty() && !waiting.closed
+    }
+
     /// How many submissions wait.
     pub(super) fn len(&self) -> usize {
         self.lock().submissions.len()

@@ -1,20 +1,20 @@
-//! The one thread that writes: it owns the writing connection, and nothing is written but by it.
+//! The one connection that writes, and all that is written.
 //!
-//! Promises: a batch is answered after its sync; between batches, never before an answer, it moves the write-ahead log
-//! into the tables and frees what was deleted, in bounded steps.
+//! Promises: a commit returns after its sync; the write-ahead log is moved into the tables, and what was deleted is
+//! freed, in bounded steps and never before an answer.
+//! It works on the thread that calls it: handing a batch to another thread and its outcomes back would take a good part
+//! of the time that the commit itself does.
 
 use std::{
+    fmt,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
-        mpsc,
     },
-    thread,
 };
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::oneshot;
 
 use super::{
     Settings,
@@ -31,17 +31,11 @@ use crate::{
 const FREED_WITH_BATCH: usize = 64;
 const FREED_WHEN_IDLE: usize = 1000;
 
-type Answer<T> = oneshot::Sender<Result<T, EngineError>>;
-
-enum Order {
-    Commit(Vec<Write>, Answer<Vec<Outcome>>),
-    Close(Answer<()>),
-}
-
-/// The handle of the thread.
-#[derive(Debug)]
+/// See the module.
+#[derive(Clone)]
 pub(super) struct Writer {
-    orders: mpsc::Sender<Order>,
+    /// `None` once it is closed.
+    open: Arc<Mutex<Option<Open>>>,
     poison: Poison,
 }
 
@@ -76,45 +70,55 @@ impl Writer {
                 Ok(())
             }))
             .map_err(fault)?;
-        let tables = Tables::load(&connection, settings.kinds_max)?;
-        let poison = Poison::default();
-        let (orders, taken) = mpsc::channel();
-        let thread = Thread {
+        let open = Open {
+            tables: Tables::load(&connection, settings.kinds_max)?,
             connection,
-            tables,
             clock,
-            poison: poison.clone(),
+            poison: Poison::default(),
             wal_pages,
             checkpoint_pages: settings.checkpoint_pages,
             checkpoint_at: settings.checkpoint_pages,
         };
-        let name = thread::Builder::new().name("sqlite-writer".into());
-        // It ends with the last sender, or on the order to close, which is answered when it has.
-        name.spawn(move || thread.run(&taken)).map_err(|error| EngineError::Unavailable(error.to_string()))?;
-        Ok(Self { orders, poison })
+        let poison = open.poison.clone();
+        Ok(Self { open: Arc::new(Mutex::new(Some(open))), poison })
     }
 
     pub(super) fn health(&self) -> Result<(), EngineError> {
         self.poison.check()
     }
 
-    pub(super) async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
-        self.order(|answer| Order::Commit(batch, answer)).await
+    /// Blocks the thread until the batch is on the disk.
+    pub(super) fn commit(&self, batch: &[Write]) -> Result<Vec<Outcome>, EngineError> {
+        self.lock()?.as_mut().ok_or_else(closed)?.commit(batch)
     }
 
-    pub(super) async fn close(&self) -> Result<(), EngineError> {
-        self.order(Order::Close).await
+    /// See [`Engine::maintain`](crate::engine::Engine::maintain).
+    pub(super) fn maintain(&self, is_idle: bool) -> bool {
+        // What is closed, or has panicked, is past caring for.
+        self.lock().is_ok_and(|mut open| open.as_mut().is_some_and(|open| open.maintain(is_idle)))
     }
 
-    async fn order<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, EngineError> {
-        let (answer, answered) = oneshot::channel();
-        let closed = || EngineError::Unavailable("the store is closed".into());
-        self.orders.send(order(answer)).map_err(|_| closed())?;
-        answered.await.map_err(|_| EngineError::Indeterminate("the writer ended before it answered".into()))?
+    /// Waits for the commit under way and closes the connection.
+    pub(super) fn close(&self) -> Result<(), EngineError> {
+        self.lock()?.take().ok_or_else(closed)?.close()
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Option<Open>>, EngineError> {
+        self.open.lock().map_err(|_| EngineError::Indeterminate("the writer has panicked".into()))
     }
 }
 
-struct Thread {
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("poison", &self.poison).finish_non_exhaustive()
+    }
+}
+
+fn closed() -> EngineError {
+    EngineError::Unavailable("the store is closed".into())
+}
+
+struct Open {
     connection: Connection,
     tables: Tables,
     clock: Clock,
@@ -126,35 +130,7 @@ struct Thread {
     checkpoint_at: u32,
 }
 
-impl Thread {
-    fn run(mut self, orders: &mpsc::Receiver<Order>) {
-        loop {
-            let order = match orders.try_recv() {
-                Err(mpsc::TryRecvError::Empty) if self.tables.freeing && self.poison.check().is_ok() => {
-                    self.free();
-                    continue;
-                }
-                Err(mpsc::TryRecvError::Empty) => orders.recv().ok(),
-                Err(mpsc::TryRecvError::Disconnected) => None,
-                Ok(order) => Some(order),
-            };
-            match order {
-                Some(Order::Commit(batch, answer)) => {
-                    let outcomes = self.commit(&batch);
-                    // Whoever asked may be gone; the batch is durable all the same.
-                    let _gone = answer.send(outcomes);
-                    self.checkpoint_if_due();
-                }
-                Some(Order::Close(answer)) => {
-                    let closed = self.close();
-                    let _gone = answer.send(closed);
-                    return;
-                }
-                None => return,
-            }
-        }
-    }
-
+impl Open {
     fn commit(&mut self, batch: &[Write]) -> Result<Vec<Outcome>, EngineError> {
         self.poison.check()?;
         let now = self.clock.now();
@@ -168,7 +144,16 @@ impl Thread {
         })
     }
 
-    /// Frees some of what was deleted, while nobody waits.
+    /// Moves a long write-ahead log into the tables, and frees some of what was deleted while nobody waits; whether
+    /// there is more to free.
+    fn maintain(&mut self, is_idle: bool) -> bool {
+        if is_idle && self.tables.freeing && self.poison.check().is_ok() {
+            self.free();
+        }
+        self.checkpoint_if_due();
+        self.tables.freeing && self.poison.check().is_ok()
+    }
+
     fn free(&mut self) {
         let freed = self.transaction(|tables, connection| {
             tables.freeing = log::free_some(connection, FREED_WHEN_IDLE)?;
@@ -178,7 +163,6 @@ impl Thread {
             tracing::warn!(%error, "deleted log rows could not be freed; they will be after the next deletion or start");
             self.tables.freeing = false;
         }
-        self.checkpoint_if_due();
     }
 
     fn transaction<R>(

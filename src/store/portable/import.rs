@@ -161,8 +161,10 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let jobs: Vec<_> = batch.iter().filter_map(about).collect();
+        let outcomes = self.engine.commit(batch).await?;
+        self.engine.maintain(false).await;
         let mut refusal = Ok(());
-        for ((key, kind, lines), outcome) in jobs.into_iter().zip(self.engine.commit(batch).await?) {
+        for ((key, kind, lines), outcome) in jobs.into_iter().zip(outcomes) {
             let why = match outcome {
                 Outcome::Committed(_) => {
                     self.imported.jobs += 1;
