@@ -234,14 +234,24 @@ impl JobStore {
         change: Change,
         guard: Guard,
     ) -> Result<Updated, StoreError> {
+        self.submit_update(caller, id, change, guard).await?.committed().await
+    }
+
+    /// Gives a change its place behind those that were submitted before it, without waiting for its commit. It is made
+    /// whether or not anybody waits for it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or the store's own; the change is then not made.
+    pub async fn submit_update(
+        &self,
+        caller: Caller,
+        id: &JobId,
+        change: Change,
+        guard: Guard,
+    ) -> Result<Submitted, StoreError> {
         let seen = self.read(caller, id).await?;
-        match self.submit(caller.key(id), Request::Change(Box::new(change), guard), Some(seen)).await? {
-            Verdict::Applied(changed) => {
-                let Changed { job, lines, duplicates, result_changed } = *changed;
-                Ok(Updated { job, lines, duplicates, result_changed })
-            }
-            Verdict::Stood | Verdict::Deleted => Err(StoreError::NotFound(id.clone())),
-        }
+        let answer = self.enqueue(caller.key(id), Request::Change(Box::new(change), guard), Some(seen))?;
+        Ok(Submitted { id: id.clone(), answer })
     }
 
     /// Appends lines to a job's log.
@@ -415,11 +425,43 @@ impl JobStore {
     }
 
     async fn submit(&self, key: JobKey, request: Request, seen: Option<Snapshot>) -> Result<Verdict, StoreError> {
-        let (reply, answer): (_, Reply) = oneshot::channel();
+        verdict(self.enqueue(key, request, seen)?).await
+    }
+
+    fn enqueue(&self, key: JobKey, request: Request, seen: Option<Snapshot>) -> Result<Reply, StoreError> {
+        let (reply, answer) = oneshot::channel();
         self.inner.queue.push(Submission { key, request, seen, conflicts: 0, reply })?;
-        match answer.await {
-            Ok(verdict) => verdict,
-            Err(_) => Err(EngineError::Indeterminate("the committer ended before it answered".into()).into()),
+        Ok(answer)
+    }
+}
+
+async fn verdict(answer: Reply) -> Result<Verdict, StoreError> {
+    match answer.await {
+        Ok(verdict) => verdict,
+        Err(_) => Err(EngineError::Indeterminate("the committer ended before it answered".into()).into()),
+    }
+}
+
+/// A change that has its place in the order of changes.
+#[derive(Debug)]
+#[must_use = "whether it was made is known only once it is committed"]
+pub struct Submitted {
+    id: JobId,
+    answer: Reply,
+}
+
+impl Submitted {
+    /// Waits until it is durable.
+    ///
+    /// # Errors
+    /// As [`JobStore::update`].
+    pub async fn committed(self) -> Result<Updated, StoreError> {
+        match verdict(self.answer).await? {
+            Verdict::Applied(changed) => {
+                let Changed { job, lines, duplicates, result_changed } = *changed;
+                Ok(Updated { job, lines, duplicates, result_changed })
+            }
+            Verdict::Stood | Verdict::Deleted => Err(StoreError::NotFound(self.id)),
         }
     }
 }

@@ -22,8 +22,9 @@ pub struct Snapshot(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Of the job, so that an answer from memory touches nothing else.
+    /// These two of the job, so that an answer from memory, or making room, touches nothing else.
     version: Version,
+    weight: u64,
     document: Option<Bytes>,
     stored: Stored,
 }
@@ -34,7 +35,8 @@ impl Snapshot {
     }
 
     fn with(stored: Stored, document: Option<Bytes>) -> Self {
-        Self(Arc::new(Inner { version: stored.job.version, document, stored }))
+        let (version, weight) = (stored.job.version, weight(&stored.job, document.as_ref()));
+        Self(Arc::new(Inner { version, weight, document, stored }))
     }
 
     /// The job.
@@ -66,15 +68,19 @@ struct Weight;
 
 impl Weighter<JobKey, Snapshot> for Weight {
     fn weight(&self, _: &JobKey, snapshot: &Snapshot) -> u64 {
-        // What the structs, their reference counts and a slot of the map take; measured with a million jobs.
-        const FIXED: usize = 1000;
-        let job = snapshot.job();
-        let json = |value: &Option<Json>| value.as_ref().map_or(0, |json| json.as_str().len());
-        let labels: usize = job.labels.iter().map(|(key, value)| key.as_str().len() + value.as_str().len() + 64).sum();
-        let writers: usize = job.log.writers.iter().map(|(writer, _)| writer.as_str().len() + 48).sum();
-        let document = snapshot.document().map_or(0, |text| text.len() + 64);
-        (FIXED + json(&job.result) + json(&job.error) + labels + writers + document) as u64
+        snapshot.0.weight
     }
+}
+
+/// Bytes of memory that a snapshot takes, about.
+fn weight(job: &Job, document: Option<&Bytes>) -> u64 {
+    // What the structs, their reference counts and a slot of the map take; measured with a million jobs.
+    const FIXED: usize = 1000;
+    let json = |value: &Option<Json>| value.as_ref().map_or(0, |json| json.as_str().len());
+    let labels: usize = job.labels.iter().map(|(key, value)| key.as_str().len() + value.as_str().len() + 64).sum();
+    let writers: usize = job.log.writers.iter().map(|(writer, _)| writer.as_str().len() + 48).sum();
+    let document = document.map_or(0, |text| text.len() + 64);
+    (FIXED + json(&job.result) + json(&job.error) + labels + writers + document) as u64
 }
 
 impl Cache {
@@ -113,7 +119,7 @@ impl Cache {
     /// Takes the state a commit has made durable.
     pub(super) fn put(&self, key: JobKey, stored: Stored) {
         let snapshot = Snapshot::new(stored);
-        if self.has_room(&key, &snapshot) {
+        if self.has_room(&snapshot) {
             self.jobs.insert(key, snapshot);
         } else {
             // The map would refuse it and leave a read under way in its place, which would then bring back an older job.
@@ -130,7 +136,7 @@ impl Cache {
     pub(super) fn put_document(&self, of: &Snapshot, document: Bytes) {
         let key = of.job().key();
         let with_document = Snapshot::with(of.stored().clone(), Some(document));
-        if !self.has_room(key, &with_document) {
+        if !self.has_room(&with_document) {
             return;
         }
         let same = |_: &JobKey, here: &mut Snapshot| {
@@ -142,8 +148,8 @@ impl Cache {
         }
     }
 
-    fn has_room(&self, key: &JobKey, snapshot: &Snapshot) -> bool {
-        Weight.weight(key, snapshot) <= self.jobs.shard_capacity() / 2
+    fn has_room(&self, snapshot: &Snapshot) -> bool {
+        snapshot.0.weight <= self.jobs.shard_capacity() / 2
     }
 }
 

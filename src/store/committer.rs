@@ -1,7 +1,8 @@
 //! Group commit: turns single changes into durable batches, in order for each job.
 //!
 //! Promises: an answer leaves only after its change is durable; changes of one job in a batch are decided one after the
-//! other and each has its own version; a job occurs once in a batch. What a conflict throws back is decided anew.
+//! other and each has its own version; a job occurs once in a batch. What a conflict throws back is decided anew, and
+//! nothing is refused because of what a job was before a change that was submitted earlier.
 //! Knows nothing of HTTP, tokens or webhooks.
 
 use std::{
@@ -116,18 +117,34 @@ impl Committer {
         for submission in submissions {
             batch.decide(submission, self);
         }
+        let mut again = self.confirm(&mut batch).await;
+        again.append(&mut batch.later);
         let (works, writes) = batch.split();
         let outcomes = if writes.is_empty() { Ok(Vec::new()) } else { self.commit(writes).await };
         match outcomes {
-            Ok(outcomes) => self.settle(works, outcomes, batch.later),
+            Ok(outcomes) => self.settle(works, outcomes, again),
             Err(error) => {
                 self.published();
                 for waiting in works.into_iter().flat_map(|work| work.waiting) {
                     waiting.answer(Err(error.clone().into()));
                 }
-                batch.later
+                again
             }
         }
+    }
+
+    /// Answers what leaves its job as it was, where that rests on what the caller saw and not on the last commit. If there
+    /// was another one since, all of it is decided anew.
+    async fn confirm(&self, batch: &mut Batch) -> Vec<Submission> {
+        let mut again = Vec::new();
+        for work in batch.works.extract_if(.., |work| work.is_in_doubt()) {
+            match self.engine.find(&work.key).await {
+                Ok(found) if work.stands_on(&found) => work.waiting.into_iter().for_each(Waiting::send),
+                Ok(found) => again.extend(work.waiting.into_iter().filter_map(|waiting| self.retried(waiting, &found))),
+                Err(error) => work.waiting.into_iter().for_each(|waiting| waiting.answer(Err(error.clone().into()))),
+            }
+        }
+        again
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
@@ -230,8 +247,9 @@ impl Waiting {
 /// One job's part of a batch.
 struct Work {
     key: JobKey,
-    /// The job as the last commit left it.
+    /// The job as the last commit left it, or as a caller saw it, and which of the two.
     before: Option<Snapshot>,
+    is_certain: bool,
     /// The job as it will be.
     now: Option<Arc<Job>>,
     fate: Fate,
@@ -260,8 +278,10 @@ impl Batch {
     fn decide(&mut self, mut submission: Submission, committer: &Committer) {
         let at = *self.index.entry(submission.key.clone()).or_insert_with(|| {
             // The cache has the newest state there is; what the caller saw serves when it has been forgotten.
-            let before = committer.cache.get(&submission.key).or_else(|| submission.seen.take());
-            self.works.push(Work::new(submission.key.clone(), before));
+            let newest = committer.cache.get(&submission.key);
+            let is_certain = newest.is_some();
+            let before = newest.or_else(|| submission.seen.take());
+            self.works.push(Work::new(submission.key.clone(), before, is_certain));
             self.works.len() - 1
         });
         let work = &mut self.works[at];
@@ -282,9 +302,21 @@ impl Batch {
 }
 
 impl Work {
-    fn new(key: JobKey, before: Option<Snapshot>) -> Self {
+    fn new(key: JobKey, before: Option<Snapshot>, is_certain: bool) -> Self {
         let now = before.as_ref().map(|snapshot| snapshot.job().clone());
-        Self { key, before, now, fate: Fate::Untouched, lines: Vec::new(), waiting: Vec::new() }
+        Self { key, before, is_certain, now, fate: Fate::Untouched, lines: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// Whether an earlier commit may have made another job of it, and no write would find that out.
+    fn is_in_doubt(&self) -> bool {
+        !self.is_certain && self.before.is_some() && matches!(self.fate, Fate::Untouched)
+    }
+
+    fn stands_on(&self, found: &Found) -> bool {
+        match (found, &self.before) {
+            (Found::Job(stored), Some(before)) => stored.job.revision == before.job().revision,
+            _ => false,
+        }
     }
 
     /// A write is a creation, a change or a deletion, not two of them: what follows a deletion, and a deletion that

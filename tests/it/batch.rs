@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::harness::{Server, only};
+use crate::harness::{Memory, Server, only};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -77,6 +77,27 @@ each_engine!(an_operation_that_is_none_does_not_stop_the_others, |server| async 
     assert_eq!(answer["results"][16]["problem"]["code"], "invalid_transition");
     assert_eq!(server.read("a").await["version"], 1);
 });
+
+#[tokio::test]
+async fn operations_on_one_job_share_commits_and_keep_their_order() {
+    const LINES: usize = 800;
+    let server = Server::start(Memory::Usual, |_| {}).await;
+    let create = json!({"op": "create", "id": "a", "kind": "k"});
+    let lines = (1..=LINES).map(|n| json!({"op": "log", "id": "a", "line": format!("line {n}")}));
+    let operations: Vec<Value> = [create].into_iter().chain(lines).collect();
+    let answer = server.post("/batch", operations.into()).await.is(200).json();
+    let counts =
+        answer["results"].as_array().unwrap().iter().map(|result| result["job"]["log_count"].as_u64().unwrap());
+    assert!(counts.eq(0..=LINES as u64));
+    let log = server.get(&format!("/jobs/a/logs?limit={LINES}")).await.is(200).json();
+    let texts: Vec<_> = log["lines"].as_array().unwrap().iter().map(|line| line["line"].as_str().unwrap()).collect();
+    assert!(texts.iter().enumerate().all(|(at, text)| *text == format!("line {}", at + 1)), "{texts:?}");
+    let metrics = server.get("/metrics").await.is(200).text;
+    let commits = metrics.lines().find_map(|line| line.strip_prefix("milepost_commit_seconds_count ")).unwrap();
+    let commits: usize = commits.parse().unwrap();
+    assert!(commits < LINES / 4, "{commits} commits");
+    server.stop().await;
+}
 
 each_engine!(an_empty_batch_has_no_results, |server| async move {
     assert_eq!(server.post("/batch", json!([])).await.is(200).text, "{\"results\":[]}");

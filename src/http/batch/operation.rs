@@ -119,14 +119,23 @@ impl BatchOperation {
         }
     }
 
-    /// Does it.
-    pub(super) async fn run(self, store: &JobStore, caller: Caller) -> Result<Done, ApiError> {
-        Ok(match self {
-            Self::Create(new) => Done::Created(store.create(caller, *new, None).await?),
-            Self::Ensure(new) => Done::Created(store.ensure(caller, *new).await?),
-            Self::Patch(id, change, guard) => Done::Changed(store.update(caller, &id, change, guard).await?),
-            Self::Report(id, change, guard) => Done::Reported(store.update(caller, &id, change, guard).await?),
-        })
+    /// Whether it looks at the job before its change has a place in the order of changes.
+    pub(super) fn looks_first(&self) -> bool {
+        matches!(self, Self::Ensure(_))
+    }
+
+    /// Does it. Drops `place` when it has its place before all changes that are submitted later.
+    pub(super) async fn run<T>(self, store: &JobStore, caller: Caller, place: T) -> Result<Done, ApiError> {
+        let (id, change, guard, done): (_, _, _, fn(Updated) -> Done) = match self {
+            Self::Create(new) => return Ok(Done::Created(store.create(caller, *new, None).await?)),
+            Self::Ensure(new) => return Ok(Done::Created(store.ensure(caller, *new).await?)),
+            Self::Patch(id, change, guard) => (id, change, guard, Done::Changed),
+            Self::Report(id, change, guard) => (id, change, guard, Done::Reported),
+        };
+        let submitted = store.submit_update(caller, &id, change, guard).await?;
+        // From here on the changes of one job can share a commit.
+        drop(place);
+        Ok(done(submitted.committed().await?))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The operations of one batch that are under way.
 //!
-//! Promises: results in the order of the operations; an operation of a job begins when the one before it on the same
-//! job has its result; a bounded number of operations, and of bytes that they came as.
+//! Promises: results in the order of the operations; those on one job are done in their order, and share a commit where
+//! they can; a bounded number of operations, and of bytes that they came as.
 
 use std::collections::HashMap;
 
@@ -49,12 +49,19 @@ pub(super) struct Window {
     caller: Caller,
     request_id: Option<HeaderValue>,
     under_way: FuturesOrdered<BoxFuture<'static, Finished>>,
-    /// For each job the number of its last operation under way, and what tells that it has ended.
-    last: HashMap<JobId, (u64, oneshot::Receiver<()>)>,
+    /// For each job its last operation under way.
+    last: HashMap<JobId, Last>,
     /// The number of the next operation, from 0.
     number: u64,
     /// Bytes that those under way came as.
     bytes: usize,
+}
+
+/// The last operation under way on a job, as the next one sees it. The other ends are only dropped.
+struct Last {
+    number: u64,
+    has_place: oneshot::Receiver<()>,
+    has_ended: oneshot::Receiver<()>,
 }
 
 /// An operation that has its result.
@@ -103,17 +110,18 @@ impl Window {
                 return self.under_way.push_back(std::future::ready(finished).boxed());
             }
         };
+        let (place, has_place) = oneshot::channel();
         let (ended, has_ended) = oneshot::channel();
         let id = operation.id().cloned();
-        let before = id.clone().and_then(|id| self.last.insert(id, (number, has_ended)));
+        let before = id.clone().and_then(|id| self.last.insert(id, Last { number, has_place, has_ended }));
         let store = self.context.store().clone();
         self.under_way.push_back(
             async move {
-                if let Some((_, has_ended)) = before {
-                    // The other end is only dropped, which is all that it has to say.
-                    let _ended = has_ended.await;
+                if let Some(before) = before {
+                    let ready = if operation.looks_first() { before.has_ended } else { before.has_place };
+                    let _dropped = ready.await;
                 }
-                let result = operation.run(&store, caller).await;
+                let result = operation.run(&store, caller, place).await;
                 drop(ended);
                 Finished { number, id, bytes, result }
             }
@@ -126,7 +134,7 @@ impl Window {
         let Finished { number, id, bytes, result } = self.under_way.next().await?;
         self.bytes -= bytes;
         if let Some(id) = id
-            && self.last.get(&id).is_some_and(|(last, _)| *last == number)
+            && self.last.get(&id).is_some_and(|last| last.number == number)
         {
             self.last.remove(&id);
         }
