@@ -126,6 +126,33 @@ async fn log(engine: &Sqlite, stored: &Stored, from: LogEnd, lines_max: usize) -
 }
 
 #[tokio::test]
+async fn many_lines_in_one_commit_become_rows_of_a_bounded_size() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let new = new_job("a", "k", &[]);
+    let before = Job::create(&new, &limits(), NOW).next;
+    // As an import brings them: forty portions of 20 KiB.
+    let mut job = before.clone();
+    let mut portions = Vec::new();
+    for portion in 0..40 {
+        let lines = append((0..20).map(|line| format!("{portion} {line} {}", "x".repeat(980))));
+        let applied = job.apply(&lines, &Guard::default(), &limits(), NOW).expect("the lines are taken");
+        job = applied.next;
+        portions.push(applied.lines);
+    }
+    let put = Put::New { job: Arc::new(job), input: None, once: None };
+    let outcome = commit(&engine, Write { key: key("a"), before: None, put, lines: portions.clone() }).await;
+    let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
+    // Four portions go over 64 KiB.
+    assert_eq!(place.rows, 10);
+    let stored = find(&engine, "a").await;
+    assert_eq!(stored.place, place);
+    let lines = log(&engine, &stored, LogEnd::After(0), 1000).await;
+    assert_eq!(lines, portions.iter().flat_map(|lines| lines.iter().cloned()).collect::<Vec<_>>());
+    engine.close().await.expect("it closes");
+}
+
+#[tokio::test]
 async fn what_was_committed_is_read_back_whole_after_reopening() {
     let directory = TempDir::new().unwrap();
     let mut new = new_job("one", "restyle", &[("user", "42"), ("tier", "free")]);

@@ -55,6 +55,36 @@ impl Numbers {
     }
 }
 
+/// A row of a log that is linked and not yet there.
+struct NewRow<'a> {
+    row: u64,
+    prev: u64,
+    skips: Option<[u64; 2]>,
+    lines: &'a [Arc<[LogLine]>],
+}
+
+/// A row that has as many bytes of text takes no more lines but for those that came with its last: whoever reads a line
+/// reads its row.
+const ROW_BYTES: usize = 64 * 1024;
+
+/// Lines in the portions that make a row each.
+fn portions(mut lines: &[Arc<[LogLine]>]) -> impl Iterator<Item = &[Arc<[LogLine]>]> {
+    std::iter::from_fn(move || {
+        while lines.first().is_some_and(|lines| lines.is_empty()) {
+            lines = &lines[1..];
+        }
+        let mut bytes = 0;
+        let is_full = |lines: &Arc<[LogLine]>| {
+            bytes += lines.iter().map(|line| line.text.len()).sum::<usize>();
+            bytes >= ROW_BYTES
+        };
+        let end = lines.iter().position(is_full).map_or(lines.len(), |last| last + 1);
+        let (portion, rest) = lines.split_at(end);
+        lines = rest;
+        (!portion.is_empty()).then_some(portion)
+    })
+}
+
 /// What the writer knows beside the tables.
 pub(super) struct Tables {
     jobs: Numbers,
@@ -152,7 +182,8 @@ impl Tables {
             return conflict(connection, key);
         }
         let place = Place { number, ..Place::default() };
-        let place = self.append(connection, place, lines)?;
+        let (rows, place) = self.link(connection, place, lines)?;
+        self.append(connection, number, &rows)?;
         record::seal(Table::Heads, number, &Head::of(job, place), &mut self.buffer)?;
         let head = (sql(number), sql(job.revision), &self.buffer);
         execute(connection, "INSERT INTO heads VALUES (?1, ?2, ?3)", head)?;
@@ -183,18 +214,15 @@ impl Tables {
         lines: &[Arc<[LogLine]>],
     ) -> Result<Outcome, EngineError> {
         let number = place.number;
-        // The row is numbered before the head that names it is written, and inserted after the head was as expected.
-        let row = if lines.is_empty() { None } else { Some(self.rows.take(connection)?) };
-        let (prev, skips, next) = row.map_or((0, None, place), |row| log::link(place, row));
+        // Rows are numbered before the head that names the last one is written, and inserted after it was as expected.
+        let (rows, next) = self.link(connection, place, lines)?;
         record::seal(Table::Heads, number, &Head::of(job, next), &mut self.buffer)?;
         const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND revision = ?4";
         let head = (sql(job.revision), &self.buffer, sql(number), sql(before.revision));
         if execute(connection, UPDATE, head)? == 0 {
             return conflict(connection, job.key());
         }
-        if let Some(row) = row {
-            self.insert_row(connection, row, number, prev, skips, lines)?;
-        }
+        self.append(connection, number, &rows)?;
         if before.status() != job.status() {
             let kind = self.kind(connection, job.key().tenant, &job.spec.kind)?.unwrap_or_default();
             self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
@@ -244,36 +272,31 @@ impl Tables {
         Ok(Outcome::Committed(place))
     }
 
-    /// Appends lines as one row and tells where the log ends then.
-    fn append(
+    /// The rows that lines become, and where the log ends with them.
+    fn link<'a>(
         &mut self,
         connection: &Connection,
         place: Place,
-        lines: &[Arc<[LogLine]>],
-    ) -> Result<Place, EngineError> {
-        if lines.iter().all(|lines| lines.is_empty()) {
-            return Ok(place);
+        lines: &'a [Arc<[LogLine]>],
+    ) -> Result<(Vec<NewRow<'a>>, Place), EngineError> {
+        let mut end = place;
+        let mut rows = Vec::new();
+        for lines in portions(lines) {
+            let row = self.rows.take(connection)?;
+            let (prev, skips, next) = log::link(end, row);
+            rows.push(NewRow { row, prev, skips, lines });
+            end = next;
         }
-        let row = self.rows.take(connection)?;
-        let (prev, skips, next) = log::link(place, row);
-        self.insert_row(connection, row, place.number, prev, skips, lines)?;
-        Ok(next)
+        Ok((rows, end))
     }
 
-    fn insert_row(
-        &mut self,
-        connection: &Connection,
-        row: u64,
-        job: u64,
-        prev: u64,
-        skips: Option<[u64; 2]>,
-        lines: &[Arc<[LogLine]>],
-    ) -> Result<(), EngineError> {
-        let Some(body) = LogRow::of(job, prev, skips, lines.iter().flat_map(|lines| lines.iter())) else {
-            return Ok(());
-        };
-        record::seal(Table::LogRows, row, &body, &mut self.buffer)?;
-        execute(connection, "INSERT INTO log_rows VALUES (?1, ?2)", (sql(row), &self.buffer))?;
+    fn append(&mut self, connection: &Connection, job: u64, rows: &[NewRow<'_>]) -> Result<(), EngineError> {
+        for NewRow { row, prev, skips, lines } in rows {
+            let lines = lines.iter().flat_map(|lines| lines.iter());
+            let Some(body) = LogRow::of(job, *prev, *skips, lines) else { continue };
+            record::seal(Table::LogRows, *row, &body, &mut self.buffer)?;
+            execute(connection, "INSERT INTO log_rows VALUES (?1, ?2)", (sql(*row), &self.buffer))?;
+        }
         Ok(())
     }
 
