@@ -86,17 +86,26 @@ pub fn backup(directory: &Path, to: &Path) -> Result<(), EngineError> {
     let source = read::open(directory, 1 << 20)?;
     let refuse = |error: std::io::Error| EngineError::Unavailable(format!("{}: {error}", to.display()));
     File::create_new(to).map_err(refuse)?;
+    let copied = copy(&source, to).and_then(|()| File::open(to).and_then(|file| file.sync_all()).map_err(refuse));
+    if copied.is_err() {
+        // Half a copy would look like a backup, and be in the way of the next.
+        fs::remove_file(to).map_err(refuse)?;
+    }
+    copied
+}
+
+fn copy(source: &Connection, to: &Path) -> Result<(), EngineError> {
     let mut copy = Connection::open(to).map_err(fault)?;
     // All pages in one step: with smaller ones each commit in between would start the copy anew.
     const ALL_PAGES: i32 = i32::MAX;
-    Backup::new(&source, &mut copy)
+    Backup::new(source, &mut copy)
         .and_then(|backup| backup.run_to_completion(ALL_PAGES, Duration::from_millis(10), None))
         .map_err(fault)?;
-    copy.close().map_err(|(_, error)| fault(error))?;
-    File::open(to).and_then(|file| file.sync_all()).map_err(refuse)
+    copy.close().map_err(|(_, error)| fault(error))
 }
 
-/// Everything in a store, also beside the process that writes to it, from one consistent moment. Ends after an error.
+/// Everything in a store, also beside the process that writes to it, from one consistent moment; [`Exported::End`] is the last
+/// piece.
 ///
 /// # Errors
 /// What opening it meets.

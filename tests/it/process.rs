@@ -237,6 +237,16 @@ fn jobs_move_to_another_store_and_back_as_they_are() {
 }
 
 #[test]
+fn a_backup_that_fails_leaves_nothing_behind() {
+    let stores = tempfile::tempdir().unwrap();
+    let (from, to) = (stores.path().join("a"), stores.path().join("copy.db"));
+    std::fs::create_dir(&from).unwrap();
+    std::fs::write(from.join("milepost.db"), vec![b'x'; 4096]).unwrap();
+    said(&run(&["backup", "--store", from.to_str().unwrap(), to.to_str().unwrap()]), 1);
+    assert!(!to.exists());
+}
+
+#[test]
 fn a_backup_of_a_running_service_is_a_store() {
     let stores = tempfile::tempdir().unwrap();
     let service = Service::start(&stores.path().join("a"), &[]);
