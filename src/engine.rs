@@ -48,7 +48,7 @@ pub trait Engine: Send + Sync + 'static {
     /// How many jobs there are of each kind in each status.
     async fn counts(&self) -> Result<Vec<Count>, EngineError>;
 
-    /// Everything, in the order of creation, from one consistent moment. Ends early after an error.
+    /// Everything, in the order of creation, from one consistent moment. What ends without [`Exported::End`] is not all.
     async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError>;
 
     /// Whether the engine takes writes.
@@ -233,6 +233,8 @@ pub enum Exported {
     Job(Arc<Job>, Option<Json>),
     /// Lines of the last job, in order.
     Lines(Vec<LogLine>),
+    /// That was everything.
+    End,
 }
 
 /// Why an engine could not do its work. The texts are for the log, never for clients.

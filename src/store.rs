@@ -16,7 +16,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::{Stream, StreamExt};
+use tokio::sync::{Semaphore, oneshot};
 
 pub use self::{cache::Snapshot, committer::Committer, error::StoreError};
 use self::{
@@ -26,7 +27,7 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    engine::{Count, Engine, EngineError, Exported, Found, ListQuery, LogEnd, LogSlice, Once, Page},
+    engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Page},
     job::{Append, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Tenant},
     metrics::StoreMetrics,
 };
@@ -59,6 +60,8 @@ pub struct Settings {
     pub commit_changes_max: usize,
     /// How often a change is decided anew.
     pub conflict_retries_max: u32,
+    /// Exports under way at once.
+    pub exports_max: usize,
     /// How long a deleted id stays reserved.
     pub deleted_retain_seconds: Seconds,
     /// How long an idempotency key is remembered.
@@ -84,6 +87,8 @@ struct Inner {
     settings: Arc<Settings>,
     /// Creations under way, by tenant and idempotency key.
     creating: Mutex<HashSet<(Tenant, String)>>,
+    /// One for each export that may still begin.
+    exports: Arc<Semaphore>,
 }
 
 /// A key under which a creation happens only once.
@@ -155,6 +160,7 @@ impl JobStore {
             queue: Arc::new(Queue::new(settings.queue_changes_max, settings.queue_bytes_max)),
             horizon: Arc::new(Horizon::new()),
             creating: Mutex::default(),
+            exports: Arc::new(Semaphore::new(settings.exports_max)),
             engine,
             clock,
             settings,
@@ -359,14 +365,20 @@ impl JobStore {
         Ok(self.inner.engine.counts().await?)
     }
 
-    /// Everything, from one consistent moment.
+    /// Everything, as the text of an export, from one consistent moment. After an error it ends without its last line.
     ///
     /// # Errors
-    /// The store's own.
-    pub async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, StoreError> {
+    /// [`StoreError::TooManyExports`], or the store's own.
+    pub async fn export(&self) -> Result<impl Stream<Item = Result<Bytes, EngineError>> + use<>, StoreError> {
+        let exports = self.inner.exports.clone();
+        let permit = exports.try_acquire_owned().map_err(|_| StoreError::TooManyExports)?;
         let pieces = self.inner.engine.export().await?;
         self.inner.horizon.reached().await;
-        Ok(pieces)
+        let text = portable::stream(pieces, self.inner.clock.now());
+        // Given back with the stream.
+        Ok(text.inspect(move |_| {
+            let _held = &permit;
+        }))
     }
 
     /// Whether changes are taken.

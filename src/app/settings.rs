@@ -38,6 +38,7 @@ pub(super) fn store(config: &Config) -> store::Settings {
         queue_bytes_max: config.store.queue_bytes_max,
         commit_changes_max: config.store.commit_changes_max,
         conflict_retries_max: config.store.conflict_retries_max,
+        exports_max: config.store.exports_max,
         deleted_retain_seconds: Seconds(config.jobs.deleted_retain_seconds),
         idempotency_retain_seconds: Seconds(config.jobs.idempotency_retain_seconds),
         document_lines: config.logs.document_lines,

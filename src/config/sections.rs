@@ -94,6 +94,9 @@ pub struct Store {
     /// How often a change is decided anew.
     #[serde(deserialize_with = "within::<0, 1_000, _, _>")]
     pub conflict_retries_max: u32,
+    /// Exports under way at once.
+    #[serde(deserialize_with = "within::<0, 1_000, _, _>")]
+    pub exports_max: usize,
 }
 
 /// `[sqlite]`

@@ -248,7 +248,7 @@ impl Code {
             Self::TooManyRequests => (
                 "too_many_requests",
                 StatusCode::TOO_MANY_REQUESTS,
-                "More changes are waiting than the service holds",
+                "More is waiting or under way than the service allows",
                 "Nothing was changed. Send the request again after the time that Retry-After says.",
             ),
             Self::StorageFull => (

@@ -124,7 +124,7 @@ fn store_problem(error: &StoreError) -> Problem {
         StoreError::IdempotencyMismatch => Code::IdempotencyMismatch,
         StoreError::IdempotencyInProgress => Code::IdempotencyInProgress,
         StoreError::Contended => Code::Contended,
-        StoreError::Overloaded => Code::TooManyRequests,
+        StoreError::Overloaded | StoreError::TooManyExports => Code::TooManyRequests,
         StoreError::Draining => Code::Draining,
         StoreError::Engine(cause) => return engine_problem(cause),
     };

@@ -9,7 +9,7 @@ use super::{
     query::{Nothing, Query},
     reply,
 };
-use crate::store::{JobStore, portable};
+use crate::store::JobStore;
 
 /// Export everything.
 ///
@@ -29,8 +29,7 @@ pub(super) async fn export(
     State(store): State<JobStore>,
     Query(Nothing): Query<Nothing>,
 ) -> Result<Response, ApiError> {
-    let pieces = store.export().await?;
-    let text = portable::stream(pieces, store.clock().now());
+    let text = store.export().await?;
     // The answer has begun, so all that is left is to break it off and to say why in the log.
     let text = text.inspect_err(|cause| tracing::error!(%cause, "an export broke off"));
     Ok(reply::typed("application/x-ndjson", Body::from_stream(text)))

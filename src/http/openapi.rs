@@ -198,7 +198,7 @@ pub(super) struct NoStore;
 impl IntoResponses for NoStore {
     fn responses() -> Responses {
         problems([
-            (429, "More changes wait than may: `too_many_requests`."),
+            (429, "More changes wait, or more exports are under way, than may: `too_many_requests`."),
             (500, "A fault of the service: `internal`."),
             (503, "The store cannot be used for now, or the service is going down; see Retry-After."),
             (507, "The store is full: `storage_full`."),

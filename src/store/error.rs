@@ -43,6 +43,9 @@ pub enum StoreError {
     /// More changes wait than may.
     #[error("More changes are waiting than the service holds; send the request again in a moment.")]
     Overloaded,
+    /// As many exports are under way as may be.
+    #[error("As many exports are under way as the service allows; send the request again when one has ended.")]
+    TooManyExports,
     /// The service is going down.
     #[error("The service is shutting down; send the request again in a moment.")]
     Draining,

@@ -126,6 +126,32 @@ each_engine!(an_export_has_everything_and_says_that_it_is_complete, |server| asy
     assert_eq!(lines.last().unwrap()["end"], json!({"jobs": 2, "lines": 2}));
 });
 
+each_engine!(
+    exports_under_way_are_bounded,
+    |config| {
+        config.store.exports_max = 1;
+    },
+    |server| async move {
+        // More than sockets hold, so that an export which nobody reads does not end.
+        let line = "x".repeat(16_000);
+        let lines = vec![line; 60];
+        for job in ["a", "b"] {
+            server.job(job, "k").await;
+            for _ in 0..12 {
+                server.post(&format!("/jobs/{job}/logs"), json!({"lines": lines})).await.is(200);
+            }
+        }
+        let unread = server.get("/export").begin().await;
+        assert_eq!(unread.status(), 200);
+        let refused = server.get("/export").await.is(429);
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        assert_eq!(refused.json()["code"], "too_many_requests");
+        drop(unread);
+        // The next one can begin once the service has noticed that the reader is gone.
+        while server.get("/export").begin().await.status() != 200 {}
+    }
+);
+
 each_engine!(a_service_that_stops_answers_what_is_under_way, |server| async move {
     server.job("j", "k").await;
     let writes = (0..50).map(|number| server.post("/jobs/j/logs", json!({"line": number.to_string()})).outcome());

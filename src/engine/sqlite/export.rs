@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use super::{error::fault, log::Rows, read, record::Table, sql};
 use crate::engine::{EngineError, Exported};
 
-/// Pieces read ahead of whoever takes them.
-const AHEAD: usize = 64;
+/// Pieces read ahead of whoever takes them. Each is a job, or a row of a log.
+const AHEAD: usize = 4;
 
 /// Starts reading; ends early when nobody takes the pieces any more.
 pub(super) fn start(connection: Connection) -> mpsc::Receiver<Result<Exported, EngineError>> {
@@ -31,6 +31,7 @@ fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineEr
         let chunk = numbers.query_map([sql(after)], |row| row.get::<_, i64>(0)).map_err(fault)?;
         let chunk = chunk.collect::<Result<Vec<_>, _>>().map_err(fault)?;
         if chunk.is_empty() {
+            let _gone = pieces.blocking_send(Ok(Exported::End));
             return Ok(());
         }
         for number in chunk.into_iter().map(i64::cast_unsigned) {

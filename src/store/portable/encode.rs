@@ -60,6 +60,7 @@ impl Encoder {
                 self.jobs += 1;
             }
             Exported::Lines(lines) => lines.iter().for_each(|line| self.line(line)),
+            Exported::End => self.close(),
         }
     }
 
@@ -115,9 +116,11 @@ pub fn stream(
         let (mut encoder, mut pieces) = state?;
         loop {
             match pieces.recv().await {
+                Some(Ok(Exported::End)) => return Some((Ok(encoder.finish()), None)),
                 Some(Ok(piece)) => encoder.push(&piece),
                 Some(Err(error)) => return Some((Err(error), None)),
-                None => return Some((Ok(encoder.finish()), None)),
+                // Whoever read it has died.
+                None => return Some((Err(EngineError::Unavailable("the export broke off".into())), None)),
             }
             if let Some(text) = encoder.take() {
                 return Some((Ok(text), Some((encoder, pieces))));

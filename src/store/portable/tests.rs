@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
+use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
     clock::Clock,
     engine::{
-        Engine, Exported,
+        Engine, EngineError, Exported,
         sqlite::{Settings, Sqlite},
     },
     job::{
@@ -144,7 +146,7 @@ fn decode(text: &str) -> Result<Vec<Exported>, Invalid> {
 fn jobs(pieces: &[Exported]) -> Vec<(Arc<Job>, Option<Json>)> {
     let job = |piece: &Exported| match piece {
         Exported::Job(job, input) => Some((job.clone(), input.clone())),
-        Exported::Lines(_) => None,
+        Exported::Lines(_) | Exported::End => None,
     };
     pieces.iter().filter_map(job).collect()
 }
@@ -205,12 +207,21 @@ fn json_that_nobody_could_read_again_is_refused() {
 }
 
 async fn exported(engine: &Sqlite) -> String {
-    let mut pieces = engine.export().await.unwrap();
-    let mut all = Vec::new();
-    while let Some(piece) = pieces.recv().await {
-        all.push(piece.unwrap());
+    let text = stream(engine.export().await.unwrap(), NOW);
+    let text: Vec<_> = text.try_collect().await.unwrap();
+    String::from_utf8(text.concat()).unwrap()
+}
+
+#[tokio::test]
+async fn an_export_whose_reader_died_does_not_look_whole() {
+    let (pieces, taken) = mpsc::channel(64);
+    for piece in store().into_iter().take(3) {
+        pieces.try_send(Ok(piece)).unwrap();
     }
-    encode(&all)
+    drop(pieces);
+    let text: Vec<_> = stream(taken, NOW).collect().await;
+    assert!(matches!(text.last(), Some(Err(EngineError::Unavailable(_)))));
+    assert!(!text.into_iter().flatten().any(|text| text.windows(5).any(|bytes| bytes == b"\"end\"")));
 }
 
 fn engine(directory: &std::path::Path) -> Sqlite {
