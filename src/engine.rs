@@ -30,6 +30,10 @@ pub trait Engine: Send + Sync + 'static {
     /// like a commit.
     async fn maintain(&self, is_idle: bool) -> bool;
 
+    /// The jobs of these names, in their order, as the last commit left them. For the caller of [`Engine::commit`]; may
+    /// block like it.
+    async fn find_many(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>>;
+
     /// The job of this name.
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError>;
 

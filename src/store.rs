@@ -240,23 +240,22 @@ impl JobStore {
         change: Change,
         guard: Guard,
     ) -> Result<Updated, StoreError> {
-        self.submit_update(caller, id, change, guard).await?.committed().await
+        self.submit_update(caller, id, change, guard)?.committed().await
     }
 
     /// Gives a change its place behind those that were submitted before it, without waiting for its commit. It is made
     /// whether or not anybody waits for it.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], or the store's own; the change is then not made.
-    pub async fn submit_update(
+    /// [`StoreError::Overloaded`], [`StoreError::Draining`]; the change is then not made.
+    pub fn submit_update(
         &self,
         caller: Caller,
         id: &JobId,
         change: Change,
         guard: Guard,
     ) -> Result<Submitted, StoreError> {
-        let seen = self.read(caller, id).await?;
-        let answer = self.enqueue(caller.key(id), Request::Change(Box::new(change), guard), Some(seen))?;
+        let answer = self.enqueue(caller.key(id), Request::Change(Box::new(change), guard))?;
         Ok(Submitted { id: id.clone(), answer })
     }
 
@@ -281,14 +280,11 @@ impl JobStore {
     /// of the guard, or the store's own.
     pub async fn delete(&self, caller: Caller, id: &JobId, guard: Guard) -> Result<(), StoreError> {
         let key = caller.key(id);
-        match self.find(&key).await? {
-            Read::Job(seen) => match self.submit(key.clone(), Request::Delete(guard), Some(seen)).await {
-                Ok(_) => Ok(()),
-                // Another deletion was faster.
-                Err(StoreError::NotFound(_)) => self.gone(&key).await,
-                Err(error) => Err(error),
-            },
-            Read::Reserved(_) | Read::Missing => self.gone(&key).await,
+        match self.submit(key.clone(), Request::Delete(guard)).await {
+            Ok(_) => Ok(()),
+            // Perhaps there was one.
+            Err(StoreError::NotFound(_)) => self.gone(&key).await,
+            Err(error) => Err(error),
         }
     }
 
@@ -412,7 +408,7 @@ impl JobStore {
     async fn make(&self, new: NewJob, once: Option<(String, Once)>) -> Result<Option<Created>, StoreError> {
         let input = new.input.clone();
         let request = Request::Create(Box::new(new.clone()), once);
-        match self.submit(new.spec.key, request, None).await? {
+        match self.submit(new.spec.key, request).await? {
             Verdict::Applied(changed) => {
                 Ok(Some(Created { job: changed.job, input, lines: changed.lines, how: Creation::Made }))
             }
@@ -436,13 +432,13 @@ impl JobStore {
         }
     }
 
-    async fn submit(&self, key: JobKey, request: Request, seen: Option<Snapshot>) -> Result<Verdict, StoreError> {
-        verdict(self.enqueue(key, request, seen)?).await
+    async fn submit(&self, key: JobKey, request: Request) -> Result<Verdict, StoreError> {
+        verdict(self.enqueue(key, request)?).await
     }
 
-    fn enqueue(&self, key: JobKey, request: Request, seen: Option<Snapshot>) -> Result<Reply, StoreError> {
+    fn enqueue(&self, key: JobKey, request: Request) -> Result<Reply, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.push(Submission { key, request, seen, conflicts: 0, reply })?;
+        self.inner.queue.push(Submission { key, request, conflicts: 0, reply })?;
         Ok(answer)
     }
 }

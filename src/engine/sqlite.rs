@@ -124,6 +124,10 @@ impl Engine for Sqlite {
         self.writer.maintain(is_idle)
     }
 
+    async fn find_many(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>> {
+        self.writer.find_many(keys)
+    }
+
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {
         let key = key.clone();
         self.readers.read(move |connection| read::find(connection, &key)).await

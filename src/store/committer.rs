@@ -1,8 +1,8 @@
 //! Group commit: turns single changes into durable batches, in order for each job.
 //!
 //! Promises: an answer leaves only after its change is durable; changes of one job in a batch are decided one after the
-//! other and each has its own version; a job occurs once in a batch. What a conflict throws back is decided anew, and
-//! nothing is refused because of what a job was before a change that was submitted earlier.
+//! other, on what the last commit left, and each has its own version; a job occurs once in a batch. What a conflict throws
+//! back is decided anew.
 //! Knows nothing of HTTP, tokens or webhooks.
 
 use std::{
@@ -113,38 +113,48 @@ impl Committer {
     async fn round(&self, submissions: Vec<Submission>) -> Vec<Submission> {
         self.metrics.queue_changes.set(self.queue.len() as i64);
         self.metrics.batch_changes.observe(submissions.len() as f64);
-        let mut batch = Batch::default();
+        let mut batch = self.begin(&submissions).await;
         for submission in submissions {
             batch.decide(submission, self);
         }
-        let mut again = self.confirm(&mut batch).await;
-        again.append(&mut batch.later);
         let (works, writes) = batch.split();
         let outcomes = if writes.is_empty() { Ok(Vec::new()) } else { self.commit(writes).await };
         match outcomes {
-            Ok(outcomes) => self.settle(works, outcomes, again),
+            Ok(outcomes) => self.settle(works, outcomes, batch.later),
             Err(error) => {
                 self.published();
                 for waiting in works.into_iter().flat_map(|work| work.waiting) {
                     waiting.answer(Err(error.clone().into()));
                 }
-                again
+                batch.later
             }
         }
     }
 
-    /// Answers what leaves its job as it was, where that rests on what the caller saw and not on the last commit. If there
-    /// was another one since, all of it is decided anew.
-    async fn confirm(&self, batch: &mut Batch) -> Vec<Submission> {
-        let mut again = Vec::new();
-        for work in batch.works.extract_if(.., |work| work.is_in_doubt()) {
-            match self.engine.find(&work.key).await {
-                Ok(found) if work.stands_on(&found) => work.waiting.into_iter().for_each(Waiting::send),
-                Ok(found) => again.extend(work.waiting.into_iter().filter_map(|waiting| self.retried(waiting, &found))),
-                Err(error) => work.waiting.into_iter().for_each(|waiting| waiting.answer(Err(error.clone().into()))),
+    /// A batch with the jobs that these are about, from memory or else from the engine.
+    async fn begin(&self, submissions: &[Submission]) -> Batch {
+        let mut batch = Batch::default();
+        let (mut keys, mut places) = (Vec::new(), Vec::new());
+        for Submission { key, request, .. } in submissions {
+            if batch.index.contains_key(key) {
+                continue;
             }
+            let before = self.cache.get(key);
+            // A creation does not look: it finds out when it is committed.
+            if before.is_none() && !matches!(request, Request::Create(..)) {
+                keys.push(key.clone());
+                places.push(batch.works.len());
+            }
+            batch.index.insert(key.clone(), batch.works.len());
+            batch.works.push(Work::new(key.clone(), before));
         }
-        again
+        if keys.is_empty() {
+            return batch;
+        }
+        for (place, found) in places.into_iter().zip(self.engine.find_many(&keys).await) {
+            batch.works[place].load(found);
+        }
+        batch
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
@@ -211,12 +221,10 @@ impl Committer {
                 Err(StoreError::NotFound(submission.key.id.clone()))
             }
             _ if submission.conflicts > self.settings.conflict_retries_max => Err(StoreError::Contended),
-            (Found::Job(stored), Request::Change(..) | Request::Delete(_)) => {
-                submission.seen = Some(Snapshot::new(stored.clone()));
+            // The second: the id became free between two looks.
+            (Found::Job(_), Request::Change(..) | Request::Delete(_)) | (Found::Missing, Request::Create(..)) => {
                 return Some(submission);
             }
-            // The id became free between two looks.
-            (Found::Missing, Request::Create(..)) => return Some(submission),
         };
         Waiting { submission, verdict: answer }.send();
         None
@@ -247,9 +255,10 @@ impl Waiting {
 /// One job's part of a batch.
 struct Work {
     key: JobKey,
-    /// The job as the last commit left it, or as a caller saw it, and which of the two.
+    /// The job as the last commit left it; of one that is to be made: nothing, which the engine will see to.
     before: Option<Snapshot>,
-    is_certain: bool,
+    /// Why it could not be read.
+    fault: Option<EngineError>,
     /// The job as it will be.
     now: Option<Arc<Job>>,
     fate: Fate,
@@ -275,15 +284,8 @@ struct Batch {
 }
 
 impl Batch {
-    fn decide(&mut self, mut submission: Submission, committer: &Committer) {
-        let at = *self.index.entry(submission.key.clone()).or_insert_with(|| {
-            // The cache has the newest state there is; what the caller saw serves when it has been forgotten.
-            let newest = committer.cache.get(&submission.key);
-            let is_certain = newest.is_some();
-            let before = newest.or_else(|| submission.seen.take());
-            self.works.push(Work::new(submission.key.clone(), before, is_certain));
-            self.works.len() - 1
-        });
+    fn decide(&mut self, submission: Submission, committer: &Committer) {
+        let at = self.index[&submission.key];
         let work = &mut self.works[at];
         if work.is_closed_to(&submission.request) || self.later.iter().any(|later| later.key == submission.key) {
             self.later.push(submission);
@@ -302,20 +304,19 @@ impl Batch {
 }
 
 impl Work {
-    fn new(key: JobKey, before: Option<Snapshot>, is_certain: bool) -> Self {
+    fn new(key: JobKey, before: Option<Snapshot>) -> Self {
         let now = before.as_ref().map(|snapshot| snapshot.job().clone());
-        Self { key, before, is_certain, now, fate: Fate::Untouched, lines: Vec::new(), waiting: Vec::new() }
+        Self { key, before, fault: None, now, fate: Fate::Untouched, lines: Vec::new(), waiting: Vec::new() }
     }
 
-    /// Whether an earlier commit may have made another job of it, and no write would find that out.
-    fn is_in_doubt(&self) -> bool {
-        !self.is_certain && self.before.is_some() && matches!(self.fate, Fate::Untouched)
-    }
-
-    fn stands_on(&self, found: &Found) -> bool {
-        match (found, &self.before) {
-            (Found::Job(stored), Some(before)) => stored.job.revision == before.job().revision,
-            _ => false,
+    fn load(&mut self, found: Result<Found, EngineError>) {
+        match found {
+            Ok(Found::Job(stored)) => {
+                self.now = Some(stored.job.clone());
+                self.before = Some(Snapshot::new(stored));
+            }
+            Ok(Found::Reserved(_) | Found::Missing) => {}
+            Err(fault) => self.fault = Some(fault),
         }
     }
 
@@ -330,6 +331,9 @@ impl Work {
     }
 
     fn decide(&mut self, request: &Request, settings: &Settings, now: Timestamp) -> Result<Verdict, StoreError> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone().into());
+        }
         match (request, &self.now) {
             (Request::Create(new, once), None) => {
                 let applied = Job::create(new, &settings.limits, now);

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{Snapshot, StoreError, committer::Verdict};
+use super::{StoreError, committer::Verdict};
 use crate::{
     engine::Once,
     job::{Change, Guard, JobKey, NewJob},
@@ -46,8 +46,6 @@ impl Request {
 pub(super) struct Submission {
     pub(super) key: JobKey,
     pub(super) request: Request,
-    /// The job as the caller last saw it; serves when the cache has forgotten it.
-    pub(super) seen: Option<Snapshot>,
     /// How often another writer was faster.
     pub(super) conflicts: u32,
     pub(super) reply: oneshot::Sender<Result<Verdict, StoreError>>,

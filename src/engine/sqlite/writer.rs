@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    engine::{EngineError, Outcome, Write},
+    engine::{EngineError, Found, Outcome, Write},
+    job::JobKey,
 };
 
 /// Log rows freed along with a batch, and in a transaction of their own while nothing else is to be done.
@@ -90,6 +91,18 @@ impl Writer {
     /// Blocks the thread until the batch is on the disk.
     pub(super) fn commit(&self, batch: &[Write]) -> Result<Vec<Outcome>, EngineError> {
         self.lock()?.as_mut().ok_or_else(closed)?.commit(batch)
+    }
+
+    /// The jobs of these names. The writer's page cache is the one that commits leave warm, and holds what a change of the
+    /// job will need.
+    pub(super) fn find_many(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>> {
+        let found = self.lock().and_then(|open| {
+            let open = open.as_ref().ok_or_else(closed)?;
+            read::in_transaction(&open.connection, |connection| {
+                Ok(keys.iter().map(|key| read::find(connection, key)).collect())
+            })
+        });
+        found.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
     }
 
     /// See [`Engine::maintain`](crate::engine::Engine::maintain).

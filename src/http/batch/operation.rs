@@ -132,7 +132,7 @@ impl BatchOperation {
             Self::Patch(id, change, guard) => (id, change, guard, Done::Changed),
             Self::Report(id, change, guard) => (id, change, guard, Done::Reported),
         };
-        let submitted = store.submit_update(caller, &id, change, guard).await?;
+        let submitted = store.submit_update(caller, &id, change, guard)?;
         // From here on the changes of one job can share a commit.
         drop(place);
         Ok(done(submitted.committed().await?))
