@@ -280,20 +280,21 @@ mod tests {
         assert_eq!(*ends.lock().unwrap(), ["server", "sweeper", "committer"]);
     }
 
-    #[tokio::test]
-    async fn a_panic_of_a_vital_task_is_its_death() {
+    async fn dies(start: impl FnOnce(&mut Tasks)) {
         let mut tasks = Tasks::new();
-        tasks.vital(about("committer"), || {}, async { panic!("planted") });
+        start(&mut tasks);
         assert_eq!(tasks.death().await.0, "committer");
         assert!(matches!(tasks.shutdown().await, Err(Unfinished::CutShort("committer"))));
     }
 
     #[tokio::test]
+    async fn a_panic_of_a_vital_task_is_its_death() {
+        dies(|tasks| tasks.vital(about("committer"), || {}, async { panic!("planted") })).await;
+    }
+
+    #[tokio::test]
     async fn a_panic_on_a_thread_is_a_death_like_any_other() {
-        let mut tasks = Tasks::new();
-        tasks.vital_thread(about("committer"), || {}, async { panic!("planted") });
-        assert_eq!(tasks.death().await.0, "committer");
-        assert!(matches!(tasks.shutdown().await, Err(Unfinished::CutShort("committer"))));
+        dies(|tasks| tasks.vital_thread(about("committer"), || {}, async { panic!("planted") })).await;
     }
 
     #[tokio::test]

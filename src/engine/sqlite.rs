@@ -104,8 +104,8 @@ fn copy(source: &Connection, to: &Path) -> Result<(), EngineError> {
     copy.close().map_err(|(_, error)| fault(error))
 }
 
-/// Everything in a store, also beside the process that writes to it, from one consistent moment; [`Exported::End`] is the last
-/// piece.
+/// Everything in a store, also beside the process that writes to it, from one consistent moment. What ends without
+/// [`Exported::End`] is not all.
 ///
 /// # Errors
 /// What opening it meets.

@@ -10,7 +10,6 @@ use axum::{
         request::Parts,
     },
 };
-
 use serde::{Deserialize, Deserializer, de};
 
 use super::{context::Context, error::ApiError, tags::Tags};

@@ -74,7 +74,8 @@ impl Weighter<JobKey, Snapshot> for Weight {
 
 /// Bytes of memory that a snapshot takes, about.
 fn weight(job: &Job, document: Option<&Bytes>) -> u64 {
-    // What the structs, their reference counts and a slot of the map take; measured with a million jobs.
+    // What the structs, their reference counts and a slot of the map take: 900 measured with a million jobs, and what
+    // makes a snapshot of them.
     const FIXED: usize = 1000;
     let json = |value: &Option<Json>| value.as_ref().map_or(0, |json| json.as_str().len());
     let labels: usize = job.labels.iter().map(|(key, value)| key.as_str().len() + value.as_str().len() + 64).sum();

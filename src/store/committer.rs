@@ -6,7 +6,7 @@
 //! Knows nothing of HTTP, tokens or webhooks.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Settings, Snapshot, StoreError,
+    Settings, StoreError,
     cache::Cache,
     queue::{Queue, Request, Submission},
 };
@@ -134,25 +134,29 @@ impl Committer {
     /// A batch with the jobs that these are about, from memory or else from the engine.
     async fn begin(&self, submissions: &[Submission]) -> Batch {
         let mut batch = Batch::default();
-        let (mut keys, mut places) = (Vec::new(), Vec::new());
+        let mut unknown = Vec::new();
         for Submission { key, request, .. } in submissions {
-            if batch.index.contains_key(key) {
-                continue;
+            let Entry::Vacant(index) = batch.index.entry(key.clone()) else { continue };
+            index.insert(batch.works.len());
+            let mut work = Work::new(key.clone());
+            match self.cache.get(key) {
+                Some(snapshot) => work.stand_on(snapshot.stored().clone()),
+                // It finds out when it is committed.
+                None if matches!(request, Request::Create(..)) => {}
+                None => unknown.push(key.clone()),
             }
-            let before = self.cache.get(key);
-            // A creation does not look: it finds out when it is committed.
-            if before.is_none() && !matches!(request, Request::Create(..)) {
-                keys.push(key.clone());
-                places.push(batch.works.len());
-            }
-            batch.index.insert(key.clone(), batch.works.len());
-            batch.works.push(Work::new(key.clone(), before));
+            batch.works.push(work);
         }
-        if keys.is_empty() {
+        if unknown.is_empty() {
             return batch;
         }
-        for (place, found) in places.into_iter().zip(self.engine.find_many(&keys).await) {
-            batch.works[place].load(found);
+        for (key, found) in unknown.iter().zip(self.engine.find_many(&unknown).await) {
+            let work = &mut batch.works[batch.index[key]];
+            match found {
+                Ok(Found::Job(stored)) => work.stand_on(stored),
+                Ok(Found::Reserved(_) | Found::Missing) => {}
+                Err(fault) => work.fault = Some(fault),
+            }
         }
         batch
     }
@@ -256,7 +260,7 @@ impl Waiting {
 struct Work {
     key: JobKey,
     /// The job as the last commit left it; of one that is to be made: nothing, which the engine will see to.
-    before: Option<Snapshot>,
+    before: Option<Stored>,
     /// Why it could not be read.
     fault: Option<EngineError>,
     /// The job as it will be.
@@ -304,20 +308,14 @@ impl Batch {
 }
 
 impl Work {
-    fn new(key: JobKey, before: Option<Snapshot>) -> Self {
-        let now = before.as_ref().map(|snapshot| snapshot.job().clone());
-        Self { key, before, fault: None, now, fate: Fate::Untouched, lines: Vec::new(), waiting: Vec::new() }
+    fn new(key: JobKey) -> Self {
+        let (lines, waiting) = (Vec::new(), Vec::new());
+        Self { key, before: None, fault: None, now: None, fate: Fate::Untouched, lines, waiting }
     }
 
-    fn load(&mut self, found: Result<Found, EngineError>) {
-        match found {
-            Ok(Found::Job(stored)) => {
-                self.now = Some(stored.job.clone());
-                self.before = Some(Snapshot::new(stored));
-            }
-            Ok(Found::Reserved(_) | Found::Missing) => {}
-            Err(fault) => self.fault = Some(fault),
-        }
+    fn stand_on(&mut self, stored: Stored) {
+        self.now = Some(stored.job.clone());
+        self.before = Some(stored);
     }
 
     /// A write is a creation, a change or a deletion, not two of them: what follows a deletion, and a deletion that
@@ -382,8 +380,7 @@ impl Work {
             (Fate::Deleted { reserved_until }, None) => Put::Deleted { reserved_until: *reserved_until },
             _ => return None,
         };
-        let before = self.before.as_ref().map(|snapshot| snapshot.stored().clone());
-        Some(Write { key: self.key.clone(), before, put, lines: std::mem::take(&mut self.lines) })
+        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines: std::mem::take(&mut self.lines) })
     }
 }
 

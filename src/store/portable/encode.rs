@@ -60,7 +60,8 @@ impl Encoder {
                 self.jobs += 1;
             }
             Exported::Lines(lines) => lines.iter().for_each(|line| self.line(line)),
-            Exported::End => self.close(),
+            // Whoever takes the pieces finishes the text.
+            Exported::End => {}
         }
     }
 
