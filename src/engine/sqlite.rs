@@ -4,10 +4,12 @@
 //! it takes no more writes and never syncs again, since what the disk then has is for a restart to find out.
 //! How the bytes lie is in docs/format.md.
 
+mod checkpoint;
 mod error;
 mod export;
 mod list;
 mod log;
+mod poison;
 mod read;
 mod record;
 mod schema;

@@ -48,6 +48,7 @@ pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Res
     check_format(connection)?;
     pragma(connection, "journal_mode = WAL")?;
     pragma(connection, "synchronous = FULL")?;
+    checkpoint_on_close(connection, false)?;
     common(connection, cache_bytes)?;
     migrate(connection)
 }
@@ -56,13 +57,20 @@ pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Res
 pub(super) fn prepare_reader(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
     check_format(connection)?;
     common(connection, cache_bytes)?;
-    no_checkpoint_on_close(connection)?;
+    checkpoint_on_close(connection, false)?;
     pragma(connection, "query_only = ON")
 }
 
-/// Keeps a connection from moving the write-ahead log into the tables, and syncing, when it is the last one to close.
-pub(super) fn no_checkpoint_on_close(connection: &Connection) -> Result<(), EngineError> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop).map_err(fault)
+/// Sets up a connection that only makes checkpoints, and needs no pages of its own.
+pub(super) fn prepare_checkpointer(connection: &Connection) -> Result<(), EngineError> {
+    pragma(connection, "synchronous = FULL")?;
+    common(connection, 0)?;
+    checkpoint_on_close(connection, false)
+}
+
+/// Whether a connection moves the write-ahead log into the tables, with syncs, when it is the last one to close.
+pub(super) fn checkpoint_on_close(connection: &Connection, wanted: bool) -> Result<(), EngineError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !wanted).map(drop).map_err(fault)
 }
 
 fn common(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {

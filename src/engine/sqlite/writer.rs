@@ -1,25 +1,24 @@
 //! The one connection that writes, and all that is written.
 //!
-//! Promises: a commit returns after its sync; the write-ahead log is moved into the tables, and what was deleted is
-//! freed, in bounded steps and never before an answer.
+//! Promises: a commit returns after its sync; upkeep is done in bounded steps and never before an answer.
 //! It works on the thread that calls it: handing a batch to another thread and its outcomes back would take a good part
 //! of the time that the commit itself does.
 
 use std::{
     fmt,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
     Settings,
+    checkpoint::{self, Checkpoints},
     error::{fault, index_cannot_grow, poisons},
-    log, read, schema,
+    log,
+    poison::Poison,
+    read, schema,
     write::Tables,
 };
 use crate::{
@@ -40,47 +39,16 @@ pub(super) struct Writer {
     poison: Poison,
 }
 
-/// Why no more writes are taken, once that is so.
-#[derive(Clone, Debug, Default)]
-struct Poison(Arc<Mutex<Option<String>>>);
-
-impl Poison {
-    fn check(&self) -> Result<(), EngineError> {
-        let reason = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        reason.as_ref().map_or(Ok(()), |reason| Err(EngineError::Poisoned(reason.clone())))
-    }
-
-    fn set(&self, reason: &EngineError) {
-        tracing::error!(%reason, "the store takes no more writes until it is restarted");
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_string());
-    }
-}
-
 impl Writer {
     pub(super) fn open(directory: &Path, settings: &Settings, clock: Clock) -> Result<Self, EngineError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(read::file(directory), flags).map_err(fault)?;
         schema::prepare_writer(&connection, settings.writer_cache_bytes)?;
         secure_recovered(&connection)?;
-        // SQLite's own checkpoint would run inside COMMIT, before the answer, and its errors would look like the commit's.
-        let wal_pages = Arc::new(AtomicU32::new(0));
-        let seen = wal_pages.clone();
-        connection
-            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
-                seen.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
-                Ok(())
-            }))
-            .map_err(fault)?;
-        let open = Open {
-            tables: Tables::load(&connection, settings.kinds_max)?,
-            connection,
-            clock,
-            poison: Poison::default(),
-            wal_pages,
-            checkpoint_pages: settings.checkpoint_pages,
-            checkpoint_at: settings.checkpoint_pages,
-        };
-        let poison = open.poison.clone();
+        let poison = Poison::default();
+        let checkpoints = Checkpoints::start(directory, &mut connection, settings.checkpoint_pages, poison.clone())?;
+        let tables = Tables::load(&connection, settings.kinds_max)?;
+        let open = Open { checkpoints, tables, connection, clock, poison: poison.clone() };
         Ok(Self { open: Arc::new(Mutex::new(Some(open))), poison })
     }
 
@@ -132,15 +100,11 @@ fn closed() -> EngineError {
 }
 
 struct Open {
-    connection: Connection,
+    checkpoints: Checkpoints,
     tables: Tables,
+    connection: Connection,
     clock: Clock,
     poison: Poison,
-    /// Pages in the write-ahead log after the last commit.
-    wal_pages: Arc<AtomicU32>,
-    checkpoint_pages: u32,
-    /// Pages at which the next checkpoint is tried; further off when readers kept the last one from ending.
-    checkpoint_at: u32,
 }
 
 impl Open {
@@ -157,13 +121,12 @@ impl Open {
         })
     }
 
-    /// Moves a long write-ahead log into the tables, and frees some of what was deleted while nobody waits; whether
-    /// there is more to free.
+    /// Sees to the write-ahead log, and frees some of what was deleted while nobody waits; whether there is more to free.
     fn maintain(&mut self, is_idle: bool) -> bool {
         if is_idle && self.tables.freeing && self.poison.check().is_ok() {
             self.free();
         }
-        self.checkpoint_if_due();
+        self.checkpoints.go_on(&self.connection);
         self.tables.freeing && self.poison.check().is_ok()
     }
 
@@ -203,40 +166,19 @@ impl Open {
         // Some errors have rolled back already; then there is nothing to do.
         let rolled_back = self.connection.is_autocommit() || execute(&self.connection, "ROLLBACK").is_ok();
         if !rolled_back || poisons(error) {
-            self.give_up(error);
-        }
-    }
-
-    /// Takes no more writes, and leaves the files as they are.
-    fn give_up(&self, error: &EngineError) {
-        self.poison.set(error);
-        if let Err(error) = schema::no_checkpoint_on_close(&self.connection) {
-            tracing::error!(%error, "closing the store may sync it once more");
-        }
-    }
-
-    /// Moves the write-ahead log into the tables when it is long, as far as readers let it.
-    fn checkpoint_if_due(&mut self) {
-        let pages = self.wal_pages.load(Ordering::Relaxed);
-        if pages < self.checkpoint_at || self.poison.check().is_err() {
-            return;
-        }
-        match checkpoint(&self.connection) {
-            Ok((in_log, moved)) if moved < in_log => self.checkpoint_at = pages + self.checkpoint_pages / 4,
-            Ok(_) => self.checkpoint_at = self.checkpoint_pages,
-            Err(error) if poisons(&error) => self.give_up(&error),
-            Err(error) => {
-                tracing::warn!(%error, "the write-ahead log could not be moved into the tables; it grows meanwhile");
-                self.checkpoint_at = pages + self.checkpoint_pages / 4;
-            }
+            self.poison.set(error);
+            self.checkpoints.interrupt();
         }
     }
 
     fn close(self) -> Result<(), EngineError> {
-        self.poison.check()?;
-        // Closing the last connection moves the rest of the write-ahead log; a failure leaves it for the next start.
-        let Self { connection, tables, .. } = self;
+        let Self { checkpoints, tables, connection, poison, .. } = self;
+        drop(checkpoints);
         drop(tables);
+        // What is poisoned is let go as it is.
+        poison.check()?;
+        // Closing the last connection moves the rest of the write-ahead log; a failure leaves it for the next start.
+        schema::checkpoint_on_close(&connection, true)?;
         connection.close().map_err(|(_, error)| fault(error))
     }
 }
@@ -246,7 +188,7 @@ impl Open {
 /// Recovery reads the log from the system's memory. After a sync that failed that may be the only place where its end is,
 /// and no later sync of the log would write it: all commits behind it would then be lost with the power.
 fn secure_recovered(connection: &Connection) -> Result<(), EngineError> {
-    match checkpoint(connection) {
+    match checkpoint::pass(connection) {
         Ok(_) => Ok(()),
         Err(EngineError::Full(error)) => {
             tracing::warn!(error, "what was recovered could not be moved into the tables; only the log has it");
@@ -254,12 +196,6 @@ fn secure_recovered(connection: &Connection) -> Result<(), EngineError> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// Moves the write-ahead log into the tables as far as readers let it: the pages it has, and how many of them are moved.
-fn checkpoint(connection: &Connection) -> Result<(i64, i64), EngineError> {
-    let pages = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages).map_err(fault)
 }
 
 fn commit(connection: &Connection) -> Result<(), EngineError> {
