@@ -86,6 +86,8 @@ pub struct Job {
     pub log: LogWindow,
     /// Rises by one with each request that changes anything a reader can see.
     pub version: Version,
+    /// The version that made the result another one: readers who have this one have the result. 0: it never was another.
+    pub result_version: Version,
     /// Rises with each change that is committed, seen or not: what compare-and-set is made on.
     pub revision: u64,
     /// When it last entered the queue.
@@ -150,6 +152,7 @@ impl Job {
             cancel_requested: false,
             log: LogWindow::default(),
             version: 1,
+            result_version: 0,
             revision: 1,
             queued_at: now,
             started_at: None,

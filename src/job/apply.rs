@@ -170,6 +170,7 @@ impl Job {
             cancel_requested,
             log,
             version: _,
+            result_version: _,
             revision: _,
             queued_at: _,
             started_at,
@@ -398,11 +399,14 @@ impl Step<'_> {
             next.version += 1;
             next.updated_at = self.now;
         }
+        let result_changed = next.result != self.job.result;
+        if result_changed {
+            next.result_version = next.version;
+        }
         let changed = next != *self.job;
         if changed {
             next.revision += 1;
         }
-        let result_changed = next.result != self.job.result;
         Applied { next, lines: lines.into(), duplicates, changed, result_changed }
     }
 }

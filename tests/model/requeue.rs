@@ -30,6 +30,7 @@ fn requeued(before: &Job, now: Timestamp) -> Job {
 
         attempt: Attempt(before.attempt.0 + 1),
         version: before.version + 1,
+        result_version: if before.result.is_some() { before.version + 1 } else { before.result_version },
         revision: before.revision + 1,
         queued_at: now,
         updated_at: now,

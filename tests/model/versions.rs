@@ -34,6 +34,16 @@ proptest! {
     }
 
     #[test]
+    fn the_version_of_the_result_is_that_of_its_last_change(story in story()) {
+        for scene in story.play() {
+            let (before, after) = (&scene.before, scene.after());
+            let same = document(after)["result"] == document(before)["result"];
+            let expected = if same { before.result_version } else { after.version };
+            prop_assert_eq!(after.result_version, expected, "{:?}", scene.request);
+        }
+    }
+
+    #[test]
     fn a_revision_rises_by_one_just_when_there_is_something_to_commit(story in story()) {
         for scene in story.play() {
             let (before, after) = (&scene.before, scene.after());

@@ -89,7 +89,8 @@ pub(super) struct Head<'a> {
     lease_expires_at: Option<u64>,
     fenced: bool,
     cancel_requested: bool,
-    has_result: bool,
+    /// Twice the version of its last change, and one more where there is one.
+    result: u64,
     version: u64,
     queued_at: u64,
     started_at: Option<u64>,
@@ -141,7 +142,7 @@ impl<'a> Head<'a> {
             lease_expires_at: job.lease_expires_at.map(|at| at.0),
             fenced: job.fenced,
             cancel_requested: job.cancel_requested,
-            has_result: job.result.is_some(),
+            result: job.result_version << 1 | u64::from(job.result.is_some()),
             version: job.version,
             queued_at: job.queued_at.0,
             started_at: job.started_at.map(|at| at.0),
@@ -158,7 +159,7 @@ impl<'a> Head<'a> {
     }
 
     pub(super) fn has_result(&self) -> bool {
-        self.has_result
+        self.result & 1 == 1
     }
 
     pub(super) fn log_dropped(&self) -> u64 {
@@ -213,6 +214,7 @@ impl<'a> Head<'a> {
                 writers,
             },
             version: self.version,
+            result_version: self.result >> 1,
             revision,
             queued_at: Timestamp(self.queued_at),
             started_at: self.started_at.map(Timestamp),

@@ -66,6 +66,9 @@ pub(super) struct JobRecord<'a> {
     fenced: bool,
     cancel_requested: bool,
     version: u64,
+    /// Exports of earlier programs do not have it.
+    #[serde(default)]
+    result_version: Option<u64>,
     revision: u64,
     created_at: Moment,
     queued_at: Moment,
@@ -128,6 +131,7 @@ impl<'a> JobRecord<'a> {
             cancel_requested,
             log,
             version,
+            result_version,
             revision,
             queued_at,
             started_at,
@@ -172,6 +176,7 @@ impl<'a> JobRecord<'a> {
             fenced: *fenced,
             cancel_requested: *cancel_requested,
             version: *version,
+            result_version: Some(*result_version),
             revision: *revision,
             created_at: Moment(*created_at),
             queued_at: Moment(*queued_at),
@@ -192,6 +197,9 @@ impl<'a> JobRecord<'a> {
         });
         let labels = Labels::try_from(labels.collect::<Result<BTreeMap<_, _>, _>>()?);
         let stage = self.stage.as_deref().map(Stage::try_from).transpose();
+        if self.result_version.is_some_and(|version| version > self.version) {
+            return Err(BadMember::new("result_version", "no more than version"));
+        }
         if self.version == 0 || self.revision < self.version || self.attempt.0 == 0 {
             return Err(BadMember::new("version", "1 or more, as attempt, and no more than revision"));
         }
@@ -222,6 +230,8 @@ impl<'a> JobRecord<'a> {
             cancel_requested: self.cancel_requested,
             log: self.log.into_window()?,
             version: self.version,
+            // As if it had just changed: then every reader gets it.
+            result_version: self.result_version.unwrap_or(self.version),
             revision: self.revision,
             queued_at: self.queued_at.0,
             started_at: self.started_at.map(|at| at.0),
