@@ -18,12 +18,15 @@ use crate::{
     engine::{Engine, EngineError, sqlite::Sqlite},
     http::{self, Api, Readiness, serve::Server},
     metrics::Metrics,
+    publish::{Hub, Publisher},
     store::JobStore,
     tasks::{self, About, Death, Ended, Tasks, Unfinished},
 };
 
 /// How long the last commits, and then the engine, may take; a commit takes milliseconds.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
+/// What waking the last readers may take.
+const PUBLISHER_GRACE: Duration = Duration::from_secs(1);
 /// What cutting connections may take after the drain time is over.
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
@@ -112,12 +115,15 @@ impl App {
         let Self { config, engine, clock } = self;
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new();
-        let (store, committer) = JobStore::new(engine.clone(), settings::store(&config), clock, metrics.store.clone());
+        let hub = Arc::new(Hub::new());
+        let (store, committer) =
+            JobStore::new(engine.clone(), settings::store(&config), clock, metrics.store.clone(), hub.clone());
         let api = Api {
             store: store.clone(),
             metrics: metrics.clone(),
             settings: Arc::new(settings::http(&config)),
             readiness: readiness.clone(),
+            hub: hub.clone(),
         };
         let listen = config.http.listen;
         let refused = |cause| StartError::Listen { address: listen, cause };
@@ -129,6 +135,12 @@ impl App {
         let mut tasks = Tasks::new();
         tasks.vital_thread(About { name: "committer", grace: CLOSE_GRACE }, move || store.close(), async {
             committer.run().await;
+            Ended::Complete
+        });
+        let (stopper, stop) = tasks::stop();
+        let publisher = Publisher::new(hub, Duration::from_millis(config.push.calm_milliseconds.into()));
+        tasks.vital(About { name: "publisher", grace: PUBLISHER_GRACE }, move || stopper.stop(), async {
+            publisher.run(stop).await;
             Ended::Complete
         });
         let (stopper, stop) = tasks::stop();

@@ -26,6 +26,7 @@ pub mod engine;
 pub mod http;
 pub mod job;
 pub mod metrics;
+pub mod publish;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

@@ -40,9 +40,15 @@ pub struct Caller {
 }
 
 impl Caller {
-    fn key(self, id: &JobId) -> JobKey {
+    pub(crate) fn key(self, id: &JobId) -> JobKey {
         JobKey { tenant: self.tenant, id: id.clone() }
     }
+}
+
+/// Hears of each job that a commit has moved, once everybody can read what it has become.
+pub trait Publish: Send + Sync + 'static {
+    /// Takes note, between a commit and its answers: must neither block nor take long. `is_end`: the job is done or gone.
+    fn publish(&self, key: &JobKey, is_end: bool);
 }
 
 /// Bounds of the store; all of them are configuration.
@@ -153,6 +159,7 @@ impl JobStore {
         settings: Settings,
         clock: Clock,
         metrics: Arc<StoreMetrics>,
+        publish: Arc<dyn Publish>,
     ) -> (Self, Committer) {
         let settings = Arc::new(settings);
         let inner = Inner {
@@ -173,6 +180,7 @@ impl JobStore {
             clock: inner.clock.clone(),
             settings: inner.settings.clone(),
             metrics,
+            publish,
         };
         (Self { inner: Arc::new(inner) }, committer)
     }

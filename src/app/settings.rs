@@ -67,6 +67,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
             window: config.batch.window,
             line_bytes_max: config.batch.line_bytes_max,
         },
+        wait_seconds_max: config.push.wait_seconds_max,
         requests: match config.log.requests {
             LoggedRequests::All => RequestLog::All,
             LoggedRequests::Failed => RequestLog::Failed,

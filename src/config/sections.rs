@@ -26,6 +26,8 @@ pub struct Config {
     pub lists: Lists,
     /// Bounds of batches.
     pub batch: Batch,
+    /// Being told instead of asking.
+    pub push: Push,
     /// The service's own log.
     pub log: Log,
 }
@@ -205,6 +207,18 @@ pub struct Batch {
     /// Bytes of one line of a stream.
     #[serde(deserialize_with = "within::<1_024, 1_073_741_824, _, _>")]
     pub line_bytes_max: usize,
+}
+
+/// `[push]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// Time that a GET waits.
+    #[serde(deserialize_with = "within::<0, 3_600, _, _>")]
+    pub wait_seconds_max: u32,
+    /// Time between two wakes of those who wait for a job.
+    #[serde(deserialize_with = "within::<0, 60_000, _, _>")]
+    pub calm_milliseconds: u32,
 }
 
 /// `[log]`

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::{docs::Pages, readiness::Readiness, settings::Settings};
-use crate::{job::Limits, metrics::Metrics, store::JobStore};
+use crate::{job::Limits, metrics::Metrics, publish::Hub, store::JobStore};
 
 /// Everything the HTTP side stands on.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct Api {
     pub settings: Arc<Settings>,
     /// Whether new work is wanted.
     pub readiness: Readiness,
+    /// Who waits for which job.
+    pub hub: Arc<Hub>,
 }
 
 /// The state of the router. One reference count for each request, however much there is in it.

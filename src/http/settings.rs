@@ -29,6 +29,8 @@ pub struct Settings {
     pub scan_jobs_max: usize,
     /// Bounds of batches.
     pub batch: BatchSettings,
+    /// The longest that a GET waits for news.
+    pub wait_seconds_max: u32,
     /// Which finished requests get a line in the service's log.
     pub requests: RequestLog,
 }

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Settings, StoreError,
+    Publish, Settings, StoreError,
     cache::Cache,
     queue::{Queue, Request, Submission},
 };
@@ -79,6 +79,7 @@ pub struct Committer {
     pub(super) clock: Clock,
     pub(super) settings: Arc<Settings>,
     pub(super) metrics: Arc<StoreMetrics>,
+    pub(super) publish: Arc<dyn Publish>,
 }
 
 impl Committer {
@@ -184,18 +185,16 @@ impl Committer {
             }
             match outcomes.next() {
                 Some(Outcome::Committed(place)) => {
-                    match work.now {
-                        Some(job) => self.cache.put(work.key, Stored { job, place }),
-                        None => self.cache.remove(&work.key),
-                    }
+                    self.publish_one(&work.key, work.before.as_ref(), work.now.map(|job| Stored { job, place }));
                     answers.extend(work.waiting);
                 }
                 Some(Outcome::Conflict(found)) => {
                     self.metrics.conflicts.inc();
-                    match &found {
-                        Found::Job(stored) => self.cache.put(work.key, stored.clone()),
-                        Found::Reserved(_) | Found::Missing => self.cache.remove(&work.key),
-                    }
+                    let now = match &found {
+                        Found::Job(stored) => Some(stored.clone()),
+                        Found::Reserved(_) | Found::Missing => None,
+                    };
+                    self.publish_one(&work.key, work.before.as_ref(), now);
                     again.extend(work.waiting.into_iter().filter_map(|waiting| self.retried(waiting, &found)));
                 }
                 Some(Outcome::TooManyKinds) => {
@@ -212,6 +211,20 @@ impl Committer {
             waiting.send();
         }
         again
+    }
+
+    /// Lets everybody read what a job has become, and then lets those know who wait for it.
+    fn publish_one(&self, key: &JobKey, before: Option<&Stored>, now: Option<Stored>) {
+        let seen = before.map(|stored| stored.job.version);
+        let (version, is_end) = now.as_ref().map_or((None, true), |now| (Some(now.job.version), now.job.is_done()));
+        match now {
+            Some(stored) => self.cache.put(key.clone(), stored),
+            None => self.cache.remove(key),
+        }
+        // A renewed lease is nothing that anybody waits for.
+        if version != seen {
+            self.publish.publish(key, is_end);
+        }
     }
 
     /// A submission that met another writer, with what was found; `None` when it has its answer.

@@ -1,0 +1,56 @@
+//! Following one job: registered first, read after.
+
+use std::sync::Arc;
+
+use super::hub::{Hub, Pace, Watch};
+use crate::{
+    job::JobId,
+    store::{Caller, JobStore, Snapshot, StoreError},
+};
+
+/// A reader of one job that hears of its changes. Registered as long as it lives.
+pub struct Follower {
+    watch: Watch,
+    store: JobStore,
+    caller: Caller,
+    id: JobId,
+}
+
+impl Follower {
+    /// Registers; only then can it read.
+    pub fn new(hub: &Arc<Hub>, store: JobStore, caller: Caller, id: JobId, pace: Pace) -> Self {
+        Self { watch: hub.watch(&caller.key(&id), pace), store, caller, id }
+    }
+
+    /// The job as it is now.
+    ///
+    /// # Errors
+    /// As [`JobStore::read`].
+    pub async fn read(&self) -> Result<Snapshot, StoreError> {
+        self.store.read(self.caller, &self.id).await
+    }
+
+    /// The first state of the job that is wanted, from now on; states that pass quickly may never be seen.
+    ///
+    /// # Errors
+    /// As [`JobStore::read`]: [`StoreError::NotFound`] as soon as the job is gone.
+    pub async fn until(&mut self, is_wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, StoreError> {
+        let Self { watch, store, caller, id } = self;
+        until(watch, async || store.read(*caller, id).await, is_wanted).await
+    }
+}
+
+/// Reads until what is read is wanted, and only after the watch was made.
+pub(super) async fn until<T, E>(
+    watch: &mut Watch,
+    read: impl AsyncFn() -> Result<T, E>,
+    is_wanted: impl Fn(&T) -> bool,
+) -> Result<T, E> {
+    loop {
+        let found = read().await?;
+        if is_wanted(&found) {
+            return Ok(found);
+        }
+        watch.moved().await;
+    }
+}

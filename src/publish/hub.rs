@@ -1,0 +1,262 @@
+//! Who waits for which job.
+//!
+//! Promises: whoever registers hears of every commit that moves the job from then on; many moves may be heard as one. The
+//! committer only leaves a note, however many wait. A job that nobody waits for costs a look-up and no memory.
+//! Knows nothing of what a job is, but for its name and whether it has come to its end.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    select,
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{job::JobKey, store::Publish, tasks::Stop};
+
+/// How often a reader wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// With each move, as fast as it reads.
+    Each,
+    /// At most once in each `calm` span, and at once when the job has come to its end.
+    Calm,
+}
+
+/// The registry of readers.
+#[derive(Debug, Default)]
+pub struct Hub {
+    state: Mutex<State>,
+    arrival: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    topics: HashMap<JobKey, Registered>,
+    /// Jobs with readers that have moved since these were last woken, and whether one has come to its end.
+    moved: HashMap<JobKey, bool>,
+}
+
+#[derive(Debug)]
+struct Registered {
+    topic: Arc<Topic>,
+    members: usize,
+}
+
+/// A job that somebody waits for.
+#[derive(Debug)]
+struct Topic {
+    key: JobKey,
+    each: watch::Sender<()>,
+    calm: watch::Sender<()>,
+    rest: Mutex<Rest>,
+}
+
+/// Whether the calm readers of a job may be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Yes.
+    Over,
+    /// They were woken a moment ago.
+    Quiet,
+    /// They were woken a moment ago, and the job has moved since.
+    Moved,
+}
+
+impl Hub {
+    /// Nobody yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers a reader. What it reads from now on shows every move that it does not hear of.
+    pub(super) fn watch(self: &Arc<Self>, key: &JobKey, pace: Pace) -> Watch {
+        let member = self.join(&mut self.lock(), key);
+        let sender = match pace {
+            Pace::Each => &member.topic.each,
+            Pace::Calm => &member.topic.calm,
+        };
+        Watch { moves: sender.subscribe(), _member: member }
+    }
+
+    /// The jobs that have moved, with whether they have come to their end; waits until there are some.
+    async fn moved(self: &Arc<Self>) -> Vec<(Member, bool)> {
+        loop {
+            let moved = self.take_moved();
+            if !moved.is_empty() {
+                return moved;
+            }
+            self.arrival.notified().await;
+        }
+    }
+
+    pub(super) fn take_moved(self: &Arc<Self>) -> Vec<(Member, bool)> {
+        let mut state = self.lock();
+        let moved = mem::take(&mut state.moved);
+        moved.into_iter().map(|(key, is_end)| (self.join(&mut state, &key), is_end)).collect()
+    }
+
+    fn join(self: &Arc<Self>, state: &mut State, key: &JobKey) -> Member {
+        let registered = state.topics.entry(key.clone()).or_insert_with(|| Registered::new(key.clone()));
+        registered.members += 1;
+        Member { hub: self.clone(), topic: registered.topic.clone() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_moved(&self) -> bool {
+        !self.lock().moved.is_empty()
+    }
+
+    /// Jobs that somebody waits for.
+    #[cfg(test)]
+    pub(super) fn topics(&self) -> usize {
+        self.lock().topics.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publish for Hub {
+    fn publish(&self, key: &JobKey, is_end: bool) {
+        let mut state = self.lock();
+        if !state.topics.contains_key(key) {
+            return;
+        }
+        let is_first = state.moved.is_empty();
+        *state.moved.entry(key.clone()).or_default() |= is_end;
+        drop(state);
+        if is_first {
+            self.arrival.notify_one();
+        }
+    }
+}
+
+impl Registered {
+    fn new(key: JobKey) -> Self {
+        let (each, calm) = (watch::Sender::new(()), watch::Sender::new(()));
+        Self { topic: Arc::new(Topic { key, each, calm, rest: Mutex::new(Rest::Over) }), members: 0 }
+    }
+}
+
+impl Topic {
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of those on whose account a job is registered.
+#[derive(Debug)]
+pub(super) struct Member {
+    hub: Arc<Hub>,
+    topic: Arc<Topic>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut state = self.hub.lock();
+        if let Entry::Occupied(mut registered) = state.topics.entry(self.topic.key.clone()) {
+            registered.get_mut().members -= 1;
+            if registered.get().members == 0 {
+                registered.remove();
+                state.moved.remove(&self.topic.key);
+            }
+        }
+    }
+}
+
+/// A registered reader; it is registered until it is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    moves: watch::Receiver<()>,
+    _member: Member,
+}
+
+impl Watch {
+    /// Returns once the job has moved since this was made or last returned.
+    pub(super) async fn moved(&mut self) {
+        // Fails only without a sender, and the member has one.
+        let _lives = self.moves.changed().await;
+    }
+}
+
+/// Wakes readers, away from the committer: waking ten thousand takes longer than a commit.
+#[derive(Debug)]
+pub struct Publisher {
+    hub: Arc<Hub>,
+    calm: Duration,
+    /// Jobs whose calm readers were woken within the last `calm`, and until when they rest.
+    resting: VecDeque<(Instant, Member)>,
+}
+
+impl Publisher {
+    /// What wakes the readers of this hub.
+    pub fn new(hub: Arc<Hub>, calm: Duration) -> Self {
+        Self { hub, calm, resting: VecDeque::new() }
+    }
+
+    /// Wakes until it is told to stop.
+    pub async fn run(mut self, mut stop: Stop) {
+        loop {
+            let hub = self.hub.clone();
+            let rested = self.resting.front().map(|(until, _)| *until);
+            select! {
+                () = stop.requested() => return,
+                moved = hub.moved() => {
+                    for (member, is_end) in moved {
+                        self.wake(member, is_end, Instant::now());
+                    }
+                }
+                () = sleep_until(rested.unwrap_or_else(Instant::now)), if rested.is_some() => {
+                    self.wake_rested(Instant::now());
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_resting(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
+    /// Wakes the readers of a job that has moved.
+    pub(super) fn wake(&mut self, member: Member, is_end: bool, now: Instant) {
+        let topic = member.topic.clone();
+        topic.each.send_replace(());
+        let mut rest = topic.rest();
+        match *rest {
+            Rest::Over => {
+                topic.calm.send_replace(());
+                *rest = Rest::Quiet;
+                self.resting.push_back((now + self.calm, member));
+            }
+            Rest::Quiet | Rest::Moved if is_end => {
+                topic.calm.send_replace(());
+                *rest = Rest::Quiet;
+            }
+            Rest::Quiet | Rest::Moved => *rest = Rest::Moved,
+        }
+    }
+
+    /// Ends the rests that are over.
+    pub(super) fn wake_rested(&mut self, now: Instant) {
+        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, member)) = self.resting.pop_front() else { return };
+            let topic = member.topic.clone();
+            let mut rest = topic.rest();
+            if *rest == Rest::Moved {
+                topic.calm.send_replace(());
+                *rest = Rest::Quiet;
+                self.resting.push_back((now + self.calm, member));
+            } else {
+                *rest = Rest::Over;
+            }
+        }
+    }
+}
