@@ -34,6 +34,7 @@ mod request_id;
 pub mod serve;
 mod settings;
 mod tags;
+mod wait;
 
 use std::sync::Arc;
 

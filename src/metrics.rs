@@ -5,7 +5,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{
         counter::Counter,
         family::Family,
@@ -23,6 +23,8 @@ pub struct Metrics {
     pub store: Arc<StoreMetrics>,
     /// Of the HTTP server.
     pub http: Arc<HttpMetrics>,
+    /// Of those who wait for changes.
+    pub push: PushMetrics,
 }
 
 /// What the store measures.
@@ -49,6 +51,49 @@ pub struct HttpMetrics {
     pub in_flight: Gauge,
     /// Open connections.
     pub connections: Gauge,
+}
+
+/// What is measured of those who wait for changes.
+#[derive(Debug, Default)]
+pub struct PushMetrics {
+    open: Family<StreamLabels, Gauge>,
+}
+
+impl PushMetrics {
+    /// Requests and streams of this kind that are open.
+    pub fn open(&self, kind: StreamKind) -> Gauge {
+        self.open.get_or_create_owned(&StreamLabels { kind })
+    }
+}
+
+/// How somebody waits for changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum StreamKind {
+    /// A GET that waits.
+    Wait,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabels {
+    kind: StreamKind,
+}
+
+/// Counts something for as long as it lives.
+#[derive(Debug)]
+pub struct Held(Gauge);
+
+impl Held {
+    /// One more.
+    pub fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Which requests a duration is of.
@@ -96,6 +141,8 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
         });
+        let push = PushMetrics::default();
+        registry.register("push_open", "Requests and streams that wait for changes", push.open.clone());
         let changes = "Changes decided in one round of the committer";
         registry.register("commit_batch_changes", changes, store.batch_changes.clone());
         let commit = "Time from handing a batch to the engine until it was durable";
@@ -107,7 +154,7 @@ impl Metrics {
         registry.register_with_unit("http_request", duration, Unit::Seconds, http.seconds.clone());
         registry.register("http_requests_in_flight", "Requests under way", http.in_flight.clone());
         registry.register("http_connections", "Open connections", http.connections.clone());
-        Self { registry, store, http }
+        Self { registry, store, http, push }
     }
 
     /// Everything in the text format, with the number of jobs of each kind and status as it is now.

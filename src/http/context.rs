@@ -5,7 +5,12 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::{docs::Pages, readiness::Readiness, settings::Settings};
-use crate::{job::Limits, metrics::Metrics, publish::Hub, store::JobStore};
+use crate::{
+    job::Limits,
+    metrics::{Metrics, PushMetrics},
+    publish::Hub,
+    store::JobStore,
+};
 
 /// Everything the HTTP side stands on.
 #[derive(Clone)]
@@ -44,6 +49,21 @@ impl Context {
     /// Bounds of the HTTP side.
     pub(super) fn settings(&self) -> &Settings {
         &self.0.api.settings
+    }
+
+    /// Who waits for which job.
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.0.api.hub
+    }
+
+    /// Whether the service is going down.
+    pub(super) fn readiness(&self) -> &Readiness {
+        &self.0.api.readiness
+    }
+
+    /// What is measured of those who wait.
+    pub(super) fn push_metrics(&self) -> &PushMetrics {
+        &self.0.api.metrics.push
     }
 
     /// Bounds of the domain.

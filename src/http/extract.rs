@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-use super::{context::Context, error::ApiError, tags::Tags};
+use super::{context::Context, error::ApiError, query::digits, tags::Tags};
 use crate::{
     job::{JobId, Version},
     store::Caller,
@@ -48,6 +48,8 @@ pub(super) struct OnceKey(pub(super) Option<String>);
 pub(super) struct Prefer {
     /// `return=minimal`: no body where a status and a tag say all.
     pub(super) minimal: bool,
+    /// `wait=25`: how long the client can wait for something new.
+    pub(super) wait_seconds: Option<u32>,
 }
 
 impl FromRequestParts<Context> for JobPath {
@@ -125,6 +127,11 @@ impl IfNoneMatch {
     pub(super) fn has(&self, version: Version) -> bool {
         self.0.as_ref().is_some_and(|tags| tags.name(version))
     }
+
+    /// Whether the client says what it has.
+    pub(super) fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, ApiError> {
@@ -163,16 +170,25 @@ impl FromRequestParts<Context> for Prefer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
-        let wishes = parts.headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok());
-        Ok(Self { minimal: wishes.flat_map(|wishes| wishes.split(',')).any(is_minimal) })
+        let lines = parts.headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok());
+        let mut prefer = Self { minimal: false, wait_seconds: None };
+        for (name, value) in lines.flat_map(|line| line.split(',')).filter_map(wish) {
+            if name.eq_ignore_ascii_case("return") {
+                prefer.minimal |= value.eq_ignore_ascii_case("minimal");
+            } else if name.eq_ignore_ascii_case("wait") {
+                // Of several the first counts.
+                let seconds = digits(value).map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
+                prefer.wait_seconds = prefer.wait_seconds.or(seconds);
+            }
+        }
+        Ok(prefer)
     }
 }
 
-fn is_minimal(wish: &str) -> bool {
-    let wish = wish.split_once(';').map_or(wish, |(wish, _)| wish);
-    wish.split_once('=').is_some_and(|(name, value)| {
-        name.trim().eq_ignore_ascii_case("return") && value.trim().trim_matches('"').eq_ignore_ascii_case("minimal")
-    })
+/// The name and the value of a wish, without its parameters.
+fn wish(text: &str) -> Option<(&str, &str)> {
+    let text = text.split_once(';').map_or(text, |(wish, _)| wish);
+    text.split_once('=').map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
 }
 
 #[cfg(test)]
@@ -180,11 +196,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_for_little_is_understood_in_any_spelling_of_the_standard() {
-        assert!(is_minimal("return=minimal"));
-        assert!(is_minimal(" Return = \"minimal\" ; foo"));
-        assert!(!is_minimal("return=representation"));
-        assert!(!is_minimal("wait=25"));
-        assert!(!is_minimal("minimal"));
+    fn wishes_are_understood_in_any_spelling_of_the_standard() {
+        assert_eq!(wish("return=minimal"), Some(("return", "minimal")));
+        assert_eq!(wish(" Return = \"minimal\" ; foo"), Some(("Return", "minimal")));
+        assert_eq!(wish("wait=25"), Some(("wait", "25")));
+        assert_eq!(wish("respond-async"), None);
     }
 }

@@ -16,6 +16,7 @@ use super::{
     },
     query::{FromParams, Nothing, Params, Query},
     reply,
+    wait::{Wait, WaitParams},
 };
 use crate::{
     engine::LogEnd,
@@ -83,10 +84,24 @@ pub(super) async fn ensure_job(
     Ok(reply::created(&store.ensure(caller, value.into_new_job(id, caller)).await?))
 }
 
+/// What a reader wants of a job, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadParams {
+    view: ViewParams,
+    wait: WaitParams,
+}
+
+impl FromParams for ReadParams {
+    fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
+        let wait = WaitParams::from_params(params, context)?;
+        Ok(Self { view: ViewParams::from_params(params, context)?, wait })
+    }
+}
+
 /// What a reader wants of a job.
 #[derive(Clone, Copy, Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ReadParams {
+pub(super) struct ViewParams {
     /// How many log lines: the last ones, or with `logs_after` those that follow. `all` gives as many as fit into one
     /// answer; 100 if not given.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,18}|all)$")]
@@ -99,14 +114,14 @@ pub(super) struct ReadParams {
     input: bool,
 }
 
-impl ReadParams {
+impl ViewParams {
     /// Whether it is the document that most readers want and that is kept encoded.
     fn is_usual(self) -> bool {
         self.logs.is_none() && self.logs_after.is_none() && !self.input
     }
 }
 
-impl FromParams for ReadParams {
+impl FromParams for ViewParams {
     fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
         Ok(Self {
             logs: params.take("logs")?.map(|text| line_count(&text)).transpose()?,
@@ -138,34 +153,46 @@ fn flag(params: &mut Params<'_>, name: &str) -> Result<bool, ApiError> {
 /// Read a job.
 ///
 /// With the last lines of its log, all of one moment. A client that sends the tag it has with `If-None-Match` gets the
-/// document only when there is a newer one.
+/// document only when there is a newer one. With `Prefer: wait=25`, or `wait` and `since` or `until`, the answer comes
+/// when there is something new, or when the time is over.
 #[utoipa::path(
     get,
     path = "/jobs/{id}",
     tag = "jobs",
-    params(OfJob, ReadParams, ("If-None-Match" = Option<String>, Header, pattern = "^(\"v[1-9][0-9]{0,17}\"|\\*)$",
-        description = "The tags the client has.")),
+    params(OfJob, ViewParams, WaitParams,
+        ("If-None-Match" = Option<String>, Header, pattern = "^(\"v[1-9][0-9]{0,17}\"|\\*)$",
+            description = "The tags the client has."),
+        ("Prefer" = Option<String>, Header,
+            description = "`wait=25`: with `If-None-Match`, answer when there is something new, or after 25 s.")),
     responses((status = 200, response = JobAnswer), NotModified, BadParameters, BadHeader, NoJob, NoStore)
 )]
 pub(super) async fn read_job(
-    State(store): State<JobStore>,
+    State(context): State<Context>,
     caller: Caller,
     JobPath(id): JobPath,
-    Query(params): Query<ReadParams>,
+    Query(ReadParams { view, wait }): Query<ReadParams>,
     known: IfNoneMatch,
+    prefer: Prefer,
 ) -> Result<Response, ApiError> {
-    let snapshot = store.read(caller, &id).await?;
+    let wait = Wait::new(wait, &known, prefer, &context)?;
+    let snapshot = wait.read(&context, caller, id).await?;
     let version = snapshot.version();
-    if known.has(version) {
-        return Ok(reply::not_modified(version));
+    let mut response = if known.has(version) {
+        reply::not_modified(version)
+    } else {
+        reply::document(version, document(context.store(), &snapshot, view).await?)
+    };
+    if wait.is_preference {
+        reply::granted(&mut response, wait.seconds());
     }
-    let text =
-        if params.is_usual() { store.document(&snapshot).await? } else { view(&store, &snapshot, params).await? };
-    Ok(reply::document(version, text))
+    Ok(response)
 }
 
 /// A document with just the lines, and the input, that were asked for.
-async fn view(store: &JobStore, snapshot: &Snapshot, params: ReadParams) -> Result<bytes::Bytes, ApiError> {
+async fn document(store: &JobStore, snapshot: &Snapshot, params: ViewParams) -> Result<bytes::Bytes, ApiError> {
+    if params.is_usual() {
+        return Ok(store.document(snapshot).await?);
+    }
     let settings = store.settings();
     let from = params.logs_after.map_or(LogEnd::Newest, LogEnd::After);
     // Never more than a log can have.

@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
+use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use tower::{Layer, Service};
 
 use super::{
@@ -28,7 +28,7 @@ use super::{
     request_id::{RequestIds, X_REQUEST_ID},
     settings::RequestLog,
 };
-use crate::metrics::{HttpMetrics, RequestLabels, RouteLabels};
+use crate::metrics::{Held, HttpMetrics, RequestLabels, RouteLabels};
 
 /// Makes the layer of each route.
 #[derive(Clone, Debug)]
@@ -150,7 +150,7 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
         let route = self.route.clone();
-        let in_flight = InFlight::new(&route.observer.metrics.in_flight);
+        let in_flight = Held::new(route.observer.metrics.in_flight.clone());
         let id = route.observer.ids.name(request.headers());
         request.headers_mut().insert(X_REQUEST_ID, id.clone());
         let method = request.method().clone();
@@ -179,22 +179,6 @@ where
 fn message(panic: &(dyn Any + Send)) -> &str {
     let literal = panic.downcast_ref::<&str>().copied();
     literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
-/// Counts a request until it is dropped.
-struct InFlight(Gauge);
-
-impl InFlight {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

@@ -150,6 +150,12 @@ pub(super) fn receipt(updated: &Updated, prefer: Prefer) -> Response {
     if prefer.minimal { minimal(&updated.job) } else { json(encode(&Receipt::new(updated), 256)) }
 }
 
+/// Says that the client's wish to wait so long was granted.
+pub(super) fn granted(response: &mut Response, wait_seconds: u32) {
+    let wish = HeaderValue::try_from(format!("wait={wait_seconds}"));
+    response.headers_mut().extend(wish.map(|wish| (PREFERENCE_APPLIED, wish)));
+}
+
 /// Says that all is done, with the tag, and with nothing else but a cancel.
 fn minimal(job: &Job) -> Response {
     let mut response = Response::default();

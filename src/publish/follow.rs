@@ -36,16 +36,19 @@ impl Follower {
     /// As [`JobStore::read`]: [`StoreError::NotFound`] as soon as the job is gone.
     pub async fn until(&mut self, is_wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, StoreError> {
         let Self { watch, store, caller, id } = self;
-        until(watch, async || store.read(*caller, id).await, is_wanted).await
+        until(watch, || store.read(*caller, id), is_wanted).await
     }
 }
 
 /// Reads until what is read is wanted, and only after the watch was made.
-pub(super) async fn until<T, E>(
+pub(super) async fn until<T, E, F>(
     watch: &mut Watch,
-    read: impl AsyncFn() -> Result<T, E>,
+    read: impl Fn() -> F,
     is_wanted: impl Fn(&T) -> bool,
-) -> Result<T, E> {
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
     loop {
         let found = read().await?;
         if is_wanted(&found) {

@@ -135,7 +135,8 @@ impl Run {
 }
 
 async fn reader(first: First, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>) -> u32 {
-    let read = async || {
+    let version = &version;
+    let read = || async move {
         step().await;
         let found = version.get();
         step().await;

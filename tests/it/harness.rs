@@ -73,6 +73,9 @@ pub(crate) struct Server {
     store: Arc<TempDir>,
 }
 
+/// How long anything may take on a very busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// When a story begins: 2026-11-23T08:00:00Z.
 const BEGIN: Timestamp = Timestamp(1_795_420_800_000);
 
@@ -177,6 +180,19 @@ impl Server {
         let text =
             self.raw(format!("{method} {path} HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}")).await;
         Answer::parse(&text, path)
+    }
+
+    /// How many requests and streams of this kind wait for changes.
+    pub(crate) async fn count_open(&self, kind: &str) -> u64 {
+        let sample = format!("milepost_push_open{{kind=\"{kind}\"}} ");
+        let text = self.get("/metrics").await.is(200).text;
+        text.lines().find_map(|line| line.strip_prefix(&sample)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// Returns when so many are.
+    pub(crate) async fn until_open(&self, kind: &str, count: u64) {
+        let reached = async { while self.count_open(kind).await != count {} };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("never {count} {kind}"));
     }
 
     /// A connection of one's own.

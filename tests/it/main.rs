@@ -19,3 +19,4 @@ mod patch;
 mod process;
 mod read;
 mod readme;
+mod wait;

@@ -53,8 +53,6 @@ each_engine!(a_reader_says_how_many_lines, |server| async move {
         ("logs_after=9007199254740992", "logs_after"),
         ("input=yes", "input"),
         ("wait=25", "wait"),
-        ("since=1", "since"),
-        ("until=done", "until"),
         ("_=1", "_"),
         ("logs=%zz", "logs"),
         ("logs=%ff", "logs"),
