@@ -91,10 +91,6 @@ impl Checkpoints {
 
     fn step(&mut self, writer: &Connection) -> Result<(), EngineError> {
         let pages = self.log_pages.load(Ordering::Relaxed);
-        if pages < self.moved {
-            // The log has begun anew.
-            self.moved = 0;
-        }
         if self.beside.is_working() {
             let Some(pass) = self.beside.ended() else { return Ok(()) };
             let pass = pass?;
@@ -103,6 +99,10 @@ impl Checkpoints {
                 // A reader still needs what was before.
                 self.put_off();
             }
+        }
+        if pages < self.long_pages {
+            // It has begun anew, if it ever was long.
+            (self.moved, self.passes, self.next_at) = (0, 0, self.long_pages);
         }
         if pages < self.next_at {
             return Ok(());

@@ -68,6 +68,25 @@ fn the_log_begins_anew_under_load_that_never_ends() {
     assert!(*longest < 6_000, "{longest} of 12,000 pages");
 }
 
+/// Otherwise a store with pauses in its load would after some logs leave a whole one to the writer.
+#[test]
+fn a_log_that_begins_anew_by_itself_begins_with_all_its_passes() {
+    let mut written = Written::new();
+    let other = read::open(written.directory.path(), 1 << 20).unwrap();
+    while !written.checkpoints.beside.is_working() {
+        written.commit();
+    }
+    // To its end, while nothing is committed.
+    while !pass(&other).is_ok_and(|pass| pass.in_log > 0 && pass.moved == pass.in_log) {}
+    while written.checkpoints.beside.is_working() {
+        written.commit();
+    }
+    let pages = written.commit();
+    assert!(pages < LONG, "{pages} pages");
+    let Checkpoints { moved, passes, next_at, .. } = written.checkpoints;
+    assert_eq!((moved, passes, next_at), (0, 0, LONG));
+}
+
 #[test]
 fn a_reader_keeps_the_log_and_its_end_lets_it_go() {
     let mut written = Written::new();
