@@ -24,7 +24,7 @@ pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join("milepost.db")
 }
 
-/// Opens a connection that only reads, also beside the process that writes.
+/// Opens a connection that does not write, also beside the process that does.
 pub(super) fn open(directory: &Path, cache_bytes: usize) -> Result<Connection, EngineError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file(directory), flags).map_err(fault)?;

@@ -47,25 +47,15 @@ pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Res
     pragma(connection, "page_size = 1024")?;
     check_format(connection)?;
     pragma(connection, "journal_mode = WAL")?;
-    pragma(connection, "synchronous = FULL")?;
-    checkpoint_on_close(connection, false)?;
     common(connection, cache_bytes)?;
     migrate(connection)
 }
 
-/// Sets up a connection that only reads.
+/// Sets up a connection that does not write; it may make checkpoints.
 pub(super) fn prepare_reader(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
     check_format(connection)?;
     common(connection, cache_bytes)?;
-    checkpoint_on_close(connection, false)?;
     pragma(connection, "query_only = ON")
-}
-
-/// Sets up a connection that only makes checkpoints, and needs no pages of its own.
-pub(super) fn prepare_checkpointer(connection: &Connection) -> Result<(), EngineError> {
-    pragma(connection, "synchronous = FULL")?;
-    common(connection, 0)?;
-    checkpoint_on_close(connection, false)
 }
 
 /// Whether a connection moves the write-ahead log into the tables, with syncs, when it is the last one to close.
@@ -75,6 +65,9 @@ pub(super) fn checkpoint_on_close(connection: &Connection, wanted: bool) -> Resu
 
 fn common(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
     connection.set_prepared_statement_cache_capacity(64);
+    // For commits and for checkpoints alike.
+    pragma(connection, "synchronous = FULL")?;
+    checkpoint_on_close(connection, false)?;
     pragma(connection, &format!("cache_size = -{}", cache_bytes / 1024))?;
     pragma(connection, "temp_store = MEMORY")?;
     pragma(connection, "trusted_schema = OFF")?;

@@ -8,12 +8,12 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rusqlite::{Connection, InterruptHandle, OpenFlags};
+use rusqlite::{Connection, InterruptHandle};
 
 use super::{Pass, pass};
 use crate::engine::{
     EngineError,
-    sqlite::{error::fault, error::poisons, poison::Poison, read, schema},
+    sqlite::{error::poisons, poison::Poison, read},
 };
 
 type Ended = Result<Pass, EngineError>;
@@ -30,9 +30,8 @@ pub(super) struct Beside {
 
 impl Beside {
     pub(super) fn start(directory: &Path, poison: Poison) -> Result<Self, EngineError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(read::file(directory), flags).map_err(fault)?;
-        schema::prepare_checkpointer(&connection)?;
+        // It needs no pages of its own.
+        let connection = read::open(directory, 0)?;
         let interrupt = connection.get_interrupt_handle();
         let (asked, asks) = sync_channel(1);
         let (ends, ended) = sync_channel(1);

@@ -17,7 +17,7 @@ async fn a_failed_sync_poisons_the_store() {
     // of the log may be the one.
     for (failing, checkpoint_pages) in [(10, 20_000), (9, 100), (13, 100), (14, 100)] {
         let directory = TempDir::new().unwrap();
-        fail_a_sync(directory.path(), failing, checkpoint_pages, &[]).await;
+        fail_a_sync(directory.path(), failing, checkpoint_pages, None).await;
     }
 }
 
@@ -26,11 +26,12 @@ async fn a_failed_sync_poisons_the_store() {
 async fn a_failed_sync_of_a_checkpoint_poisons_the_store() {
     for failing in [1, 2] {
         let directory = TempDir::new().unwrap();
-        fail_a_sync(directory.path(), failing, 100, &["-P", "store/milepost.db"]).await;
+        fail_a_sync(directory.path(), failing, 100, Some("milepost.db")).await;
     }
 }
 
-async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32, of: &[&str]) {
+/// A sync of this file of the store fails, or of any.
+async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32, file: Option<&str>) {
     let (store, log, trace) = (directory.join("store"), directory.join("log"), directory.join("trace"));
     let server = Launch::serve(&store, &log).listening().await;
     assert_eq!(Api::of(&server).put("a").await.0, 201);
@@ -39,10 +40,10 @@ async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32, of: 
     // As a tracer beside the server (-D), so that the process we started is the server. Each thread's calls are counted
     // on their own.
     let inject = format!("inject=fdatasync:error=EIO:when={failing}");
-    let of: Vec<_> = of.iter().map(|word| word.replace("store/", &format!("{}/", store.display()))).collect();
+    let file = file.map(|name| store.join(name));
     let mut strace =
         vec!["strace", "-D", "-f", "-o", trace.to_str().unwrap(), "-e", "trace=fdatasync,fsync", "-e", &inject];
-    strace.extend(of.iter().map(String::as_str));
+    strace.extend(file.iter().flat_map(|file| ["-P", file.to_str().unwrap()]));
     strace.push("--");
     let launch = Launch::under(&strace, &store, &log).env("MILEPOST_SQLITE_CHECKPOINT_PAGES", checkpoint_pages);
     let server = launch.listening().await;
@@ -87,8 +88,8 @@ async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32, of: 
 /// A sync after one that failed says nothing, and is not made; only a checkpoint beside the one who fails may have begun
 /// already, and then syncs the tables with what was known to be durable before.
 fn no_pass_begins_after_a_failed_sync(trace: &str) {
-    let failed = trace.lines().position(|line| line.contains("(INJECTED)")).expect("a sync has failed");
     let lines: Vec<_> = trace.lines().collect();
+    let failed = lines.iter().position(|line| line.contains("(INJECTED)")).expect("a sync has failed");
     let thread = |line: &str| line.split_whitespace().next().map(str::to_owned);
     let later: Vec<_> = lines[failed + 1..].iter().filter(|line| line.contains("sync(")).collect();
     assert!(later.len() <= 1, "{later:#?}");
