@@ -5,7 +5,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    encoding::{EncodeLabelSet, text::encode},
     metrics::{
         counter::Counter,
         family::Family,
@@ -62,12 +62,15 @@ pub struct PushMetrics {
 impl PushMetrics {
     /// Requests and streams of this kind that are open.
     pub fn open(&self, kind: StreamKind) -> Gauge {
+        let kind = match kind {
+            StreamKind::Wait => "wait",
+        };
         self.open.get_or_create_owned(&StreamLabels { kind })
     }
 }
 
 /// How somebody waits for changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
     /// A GET that waits.
     Wait,
@@ -75,7 +78,7 @@ pub enum StreamKind {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StreamLabels {
-    kind: StreamKind,
+    kind: &'static str,
 }
 
 /// Counts something for as long as it lives.

@@ -182,8 +182,8 @@ pub(super) async fn read_job(
     } else {
         reply::document(version, document(context.store(), &snapshot, view).await?)
     };
-    if wait.is_preference {
-        reply::granted(&mut response, wait.seconds());
+    if let Some(seconds) = wait.granted_seconds {
+        reply::granted(&mut response, seconds);
     }
     Ok(response)
 }

@@ -65,8 +65,8 @@ pub(super) struct Wait<'a> {
     params: WaitParams,
     known: &'a IfNoneMatch,
     seconds: u32,
-    /// Whether the wait is a preference that is granted (RFC 7240).
-    pub(super) is_preference: bool,
+    /// The seconds that are granted because of a preference (RFC 7240).
+    pub(super) granted_seconds: Option<u32>,
 }
 
 impl<'a> Wait<'a> {
@@ -83,12 +83,7 @@ impl<'a> Wait<'a> {
         }
         let preferred = prefer.wait_seconds.filter(|_| waits_for_something && params.wait.is_none());
         let seconds = params.wait.or(preferred).unwrap_or(0).min(context.settings().wait_seconds_max);
-        Ok(Self { params, known, seconds, is_preference: preferred.is_some() })
-    }
-
-    /// How long it waits at the most.
-    pub(super) fn seconds(&self) -> u32 {
-        self.seconds
+        Ok(Self { params, known, seconds, granted_seconds: preferred.map(|_| seconds) })
     }
 
     /// The job, once there is something new about it or the wait is over.
@@ -118,7 +113,7 @@ impl<'a> Wait<'a> {
 }
 
 /// Up to a tenth less than that: a thousand clients that came together shall not come back together.
-pub(super) fn jittered(span: Duration) -> Duration {
+fn jittered(span: Duration) -> Duration {
     const STEPS: u32 = 1 << 16;
     // The standard library keys each of its hashers at random.
     let random = RandomState::new().hash_one(()) as u32 % STEPS;

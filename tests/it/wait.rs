@@ -11,9 +11,9 @@ use crate::harness::{Answer, Call, Server};
 
 /// Starts a request and returns once the service has it waiting.
 async fn waiting(server: &Server, call: Call) -> tokio::task::JoinHandle<Answer> {
-    let before = server.count_open("Wait").await;
+    let before = server.count_open("wait").await;
     let task = tokio::spawn(async move { call.await });
-    server.until_open("Wait", before + 1).await;
+    server.until_open("wait", before + 1).await;
     task
 }
 
@@ -37,7 +37,7 @@ each_engine!(a_change_answers_those_who_wait_for_it, |server| async move {
     assert_eq!((&answer.json()["version"], &answer.json()["logs"]), (&json!(2), &json!(["a line"])));
     mixed.await.unwrap().is(200);
     assert!(begun.elapsed() < LONG);
-    server.until_open("Wait", 0).await;
+    server.until_open("wait", 0).await;
 });
 
 each_engine!(what_is_new_already_is_not_waited_for, |server| async move {
@@ -88,7 +88,7 @@ each_engine!(the_end_is_waited_for_through_every_change, |server| async move {
     for progress in 1..20 {
         server.patch("j", json!({"progress_pct": progress})).await.is(200);
     }
-    server.until_open("Wait", 1).await;
+    server.until_open("wait", 1).await;
     server.patch("j", json!({"status": "completed", "result": {"url": "/v/1"}})).await.is(200);
     let job = end.await.unwrap().is(200).json();
     assert_eq!((&job["status"], &job["result"]), (&json!("completed"), &json!({"url": "/v/1"})));
@@ -115,7 +115,7 @@ each_engine!(a_renewed_lease_is_no_news, |server| async move {
     let heartbeat = json!([{"op": "heartbeat", "id": "j", "attempt": 1}]);
     server.post("/batch", heartbeat).await.is(200);
     assert_ne!(server.read("j").await["lease_expires_at"], lease);
-    server.until_open("Wait", 1).await;
+    server.until_open("wait", 1).await;
     server.patch("j", json!({"attempt": 1, "stage": "x"})).await.is(200);
     assert_eq!(news.await.unwrap().is(200).json()["stage"], "x");
 });
@@ -124,9 +124,9 @@ each_engine!(a_client_that_goes_away_is_not_waited_for, |server| async move {
     server.job("j", "k").await;
     let mut stream = server.connect();
     stream.write_all(b"GET /jobs/j?since=1&wait=60 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    server.until_open("Wait", 1).await;
+    server.until_open("wait", 1).await;
     drop(stream);
-    server.until_open("Wait", 0).await;
+    server.until_open("wait", 0).await;
 });
 
 each_engine!(a_service_that_goes_down_answers_those_who_wait, |server| async move {
