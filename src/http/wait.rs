@@ -88,14 +88,18 @@ impl<'a> Wait<'a> {
 
     /// The job, once there is something new about it or the wait is over.
     pub(super) async fn read(&self, context: &Context, caller: Caller, id: JobId) -> Result<Snapshot, ApiError> {
-        let store = context.store();
-        let snapshot = store.read(caller, &id).await?;
+        let snapshot = context.store().read(caller, &id).await?;
         if self.seconds == 0 || self.is_news(&snapshot) {
             return Ok(snapshot);
         }
         drop(snapshot);
+        // On the heap, so that the polls that do not wait need not make room for it.
+        Box::pin(self.wait(context, caller, id)).await
+    }
+
+    async fn wait(&self, context: &Context, caller: Caller, id: JobId) -> Result<Snapshot, ApiError> {
         let _open = Held::new(context.push_metrics().open(StreamKind::Wait));
-        let mut follower = Follower::new(context.hub(), store.clone(), caller, id, Pace::Calm);
+        let mut follower = Follower::new(context.hub(), context.store().clone(), caller, id, Pace::Calm);
         select! {
             found = follower.until(|snapshot| self.is_news(snapshot)) => return Ok(found?),
             () = sleep(jittered(Duration::from_secs(self.seconds.into()))) => {}
