@@ -18,7 +18,7 @@ use crate::{
     engine::{Engine, EngineError, sqlite::Sqlite},
     http::{self, Api, Readiness, serve::Server},
     metrics::Metrics,
-    publish::{Hub, Publisher},
+    publish::{Hub, Publisher, Streams},
     store::JobStore,
     tasks::{self, About, Death, Ended, Tasks, Unfinished},
 };
@@ -123,7 +123,7 @@ impl App {
             metrics: metrics.clone(),
             settings: Arc::new(settings::http(&config)),
             readiness: readiness.clone(),
-            hub: hub.clone(),
+            streams: Streams::new(hub.clone(), store.clone(), settings::streams(&config)),
         };
         let listen = config.http.listen;
         let refused = |cause| StartError::Listen { address: listen, cause };

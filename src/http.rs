@@ -14,13 +14,16 @@ mod cors;
 mod cursor;
 mod docs;
 mod error;
+mod events;
 mod export;
 mod extract;
 mod given;
 mod idempotency;
+mod jitter;
 mod jobs;
 mod legacy;
 mod list;
+mod live;
 mod logs;
 mod members;
 mod observe;
@@ -41,10 +44,16 @@ use std::sync::Arc;
 use axum::{
     Router,
     handler::Handler,
-    http::HeaderValue,
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version},
     routing::{MethodRouter, any, get, post},
 };
-use tower_http::{CompressionLevel, compression::CompressionLayer};
+use tower_http::{
+    CompressionLevel,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, Predicate},
+    },
+};
 
 pub use self::{
     code::Code,
@@ -52,7 +61,7 @@ pub use self::{
     openapi::openapi,
     problem::Problem,
     readiness::Readiness,
-    settings::{BatchSettings, RequestLog, Settings},
+    settings::{BatchSettings, RequestLog, Settings, StreamSettings},
 };
 use self::{context::Context, error::ApiError, observe::Observer};
 use crate::metrics::HttpMetrics;
@@ -83,12 +92,14 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 16] {
-    let gzip = CompressionLayer::new().quality(CompressionLevel::Fastest);
+fn routes() -> [(&'static str, MethodRouter<Context>); 17] {
+    let gzip =
+        CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
     [
         ("/jobs", get(list::list_jobs.layer(gzip.clone())).post(jobs::create_job)),
         ("/jobs/{id}", get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job)),
         ("/jobs/{id}/logs", get(logs::read_log.layer(gzip.clone())).post(logs::append_log)),
+        ("/jobs/{id}/events", get(events::job_events)),
         ("/batch", post(batch::run_batch)),
         ("/export", get(export::export.layer(gzip.clone()))),
         ("/api/restyle/{id}", get(legacy::restyle)),
@@ -103,6 +114,11 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 16] {
         ("/problems/{code}", get(ops::problem_page)),
         ("/", get(ops::index)),
     ]
+}
+
+/// Compression would hold back what an answer that goes on has to say.
+fn is_whole(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
+    extensions.get::<live::GoesOn>().is_none()
 }
 
 async fn no_such_route() -> ApiError {

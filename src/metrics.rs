@@ -51,21 +51,32 @@ pub struct HttpMetrics {
     pub in_flight: Gauge,
     /// Open connections.
     pub connections: Gauge,
+    /// Connections cut because their client read nothing.
+    pub stalled: Counter,
 }
 
 /// What is measured of those who wait for changes.
 #[derive(Debug, Default)]
 pub struct PushMetrics {
     open: Family<StreamLabels, Gauge>,
+    frames: Family<StreamLabels, Counter>,
+    resumed: Family<StreamLabels, Counter>,
 }
 
 impl PushMetrics {
     /// Requests and streams of this kind that are open.
     pub fn open(&self, kind: StreamKind) -> Gauge {
-        let kind = match kind {
-            StreamKind::Wait => "wait",
-        };
-        self.open.get_or_create_owned(&StreamLabels { kind })
+        self.open.get_or_create_owned(&StreamLabels::of(kind))
+    }
+
+    /// Frames that streams of this kind were given to send.
+    pub fn frames(&self, kind: StreamKind) -> Counter {
+        self.frames.get_or_create_owned(&StreamLabels::of(kind))
+    }
+
+    /// Streams of this kind that went on where an earlier one had ended.
+    pub fn resumed(&self, kind: StreamKind) -> Counter {
+        self.resumed.get_or_create_owned(&StreamLabels::of(kind))
     }
 }
 
@@ -74,11 +85,26 @@ impl PushMetrics {
 pub enum StreamKind {
     /// A GET that waits.
     Wait,
+    /// Server-sent events of a job.
+    Events,
+    /// A log that is followed.
+    Log,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StreamLabels {
     kind: &'static str,
+}
+
+impl StreamLabels {
+    fn of(kind: StreamKind) -> Self {
+        let kind = match kind {
+            StreamKind::Wait => "wait",
+            StreamKind::Events => "events",
+            StreamKind::Log => "log",
+        };
+        Self { kind }
+    }
 }
 
 /// Counts something for as long as it lives.
@@ -143,9 +169,12 @@ impl Metrics {
             seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
+            stalled: Counter::default(),
         });
         let push = PushMetrics::default();
         registry.register("push_open", "Requests and streams that wait for changes", push.open.clone());
+        registry.register("push_frames", "Frames that streams were given to send", push.frames.clone());
+        registry.register("push_resumed", "Streams that went on where another had ended", push.resumed.clone());
         let changes = "Changes decided in one round of the committer";
         registry.register("commit_batch_changes", changes, store.batch_changes.clone());
         let commit = "Time from handing a batch to the engine until it was durable";
@@ -157,6 +186,8 @@ impl Metrics {
         registry.register_with_unit("http_request", duration, Unit::Seconds, http.seconds.clone());
         registry.register("http_requests_in_flight", "Requests under way", http.in_flight.clone());
         registry.register("http_connections", "Open connections", http.connections.clone());
+        let stalled = "Connections cut because their client read nothing";
+        registry.register("http_connections_stalled", stalled, http.stalled.clone());
         Self { registry, store, http, push }
     }
 

@@ -4,12 +4,23 @@
 //! read from the store, so that lag delays and never loses; nothing is kept for a reader that does not read.
 //! Knows nothing of HTTP and nothing of how jobs are kept.
 
+mod cursor;
 mod follow;
+mod frame;
 mod hub;
+mod reader;
+mod step;
+mod steps;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    cursor::Cursor,
     follow::Follower,
+    frame::{FrameFormat, LogFormat},
     hub::{Hub, Pace, Publisher},
+    reader::Reader,
+    step::Step,
+    streams::{Since, StreamSettings, Streams},
 };

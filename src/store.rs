@@ -28,7 +28,7 @@ use self::{
 use crate::{
     clock::Clock,
     engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Page},
-    job::{Append, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Tenant},
+    job::{Append, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Seq, Tenant},
     metrics::StoreMetrics,
 };
 
@@ -330,15 +330,33 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::NotFound`] when the job has gone meanwhile, or the store's own.
     pub async fn lines(&self, of: &Snapshot, from: LogEnd, lines_max: usize) -> Result<Vec<LogLine>, StoreError> {
+        self.slice(of, LogSlice { from, lines_max, bytes_max: self.inner.settings.log_page_bytes }).await
+    }
+
+    /// Lines of a job's log that follow this one, of the moment of the snapshot; the first of them even if it alone is
+    /// over `bytes_max`. None: all of them have been trimmed.
+    ///
+    /// # Errors
+    /// As [`JobStore::lines`].
+    pub async fn lines_after(
+        &self,
+        of: &Snapshot,
+        seq: Seq,
+        lines_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<LogLine>, StoreError> {
+        self.slice(of, LogSlice { from: LogEnd::After(seq), lines_max, bytes_max }).await
+    }
+
+    async fn slice(&self, of: &Snapshot, slice: LogSlice) -> Result<Vec<LogLine>, StoreError> {
         let log = &of.job().log;
-        let nothing = match from {
+        let nothing = match slice.from {
             LogEnd::After(seq) => seq >= log.count,
-            LogEnd::Newest => lines_max == 0,
+            LogEnd::Newest => slice.lines_max == 0,
         };
         if nothing || log.count == log.dropped {
             return Ok(Vec::new());
         }
-        let slice = LogSlice { from, lines_max, bytes_max: self.inner.settings.log_page_bytes };
         let lines = self.inner.engine.log(of.stored(), slice).await?;
         lines.ok_or_else(|| StoreError::NotFound(of.job().key().id.clone()))
     }

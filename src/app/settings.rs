@@ -5,9 +5,9 @@ use axum::http::HeaderValue;
 use crate::{
     config::{Config, CorsOrigin, LoggedRequests},
     engine::sqlite,
-    http::{self, BatchSettings, RequestLog, serve::ServerSettings},
+    http::{self, BatchSettings, RequestLog, StreamSettings, serve::ServerSettings},
     job::{Limits, Seconds},
-    store,
+    publish, store,
 };
 
 /// Settings of the embedded engine.
@@ -68,12 +68,21 @@ pub(super) fn http(config: &Config) -> http::Settings {
             line_bytes_max: config.batch.line_bytes_max,
         },
         wait_seconds_max: config.push.wait_seconds_max,
+        stream: StreamSettings {
+            comment_seconds: config.push.comment_seconds,
+            retry_milliseconds: config.push.retry_milliseconds,
+        },
         requests: match config.log.requests {
             LoggedRequests::All => RequestLog::All,
             LoggedRequests::Failed => RequestLog::Failed,
             LoggedRequests::None => RequestLog::None,
         },
     }
+}
+
+/// Bounds of streams.
+pub(super) fn streams(config: &Config) -> publish::StreamSettings {
+    publish::StreamSettings { step_bytes: config.push.step_bytes, cache_bytes_max: config.push.cache_bytes_max }
 }
 
 /// Settings of the connections.

@@ -219,6 +219,18 @@ pub struct Push {
     /// Time between two wakes of those who wait for a job.
     #[serde(deserialize_with = "within::<0, 60_000, _, _>")]
     pub calm_milliseconds: u32,
+    /// Time that an event stream is silent before it says that it is still there.
+    #[serde(deserialize_with = "within::<1, 3_600, _, _>")]
+    pub comment_seconds: u32,
+    /// Time after which a client whose event stream broke off shall come back.
+    #[serde(deserialize_with = "within::<0, 3_600_000, _, _>")]
+    pub retry_milliseconds: u32,
+    /// Bytes of log text in one step of a stream.
+    #[serde(deserialize_with = "within::<1, 1_073_741_824, _, _>")]
+    pub step_bytes: usize,
+    /// Bytes of steps kept for other readers.
+    #[serde(deserialize_with = "within::<0, 1_099_511_627_776, _, _>")]
+    pub cache_bytes_max: u64,
 }
 
 /// `[log]`

@@ -8,7 +8,7 @@ use super::{docs::Pages, readiness::Readiness, settings::Settings};
 use crate::{
     job::Limits,
     metrics::{Metrics, PushMetrics},
-    publish::Hub,
+    publish::Streams,
     store::JobStore,
 };
 
@@ -23,8 +23,8 @@ pub struct Api {
     pub settings: Arc<Settings>,
     /// Whether new work is wanted.
     pub readiness: Readiness,
-    /// Who waits for which job.
-    pub hub: Arc<Hub>,
+    /// Being told of changes.
+    pub streams: Streams,
 }
 
 /// The state of the router. One reference count for each request, however much there is in it.
@@ -51,9 +51,9 @@ impl Context {
         &self.0.api.settings
     }
 
-    /// Who waits for which job.
-    pub(super) fn hub(&self) -> &Arc<Hub> {
-        &self.0.api.hub
+    /// Being told of changes.
+    pub(super) fn streams(&self) -> &Streams {
+        &self.0.api.streams
     }
 
     /// Whether the service is going down.

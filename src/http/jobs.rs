@@ -131,7 +131,8 @@ impl FromParams for ViewParams {
     }
 }
 
-fn line_count(text: &str) -> Result<usize, ApiError> {
+/// How many lines a reader wants.
+pub(super) fn line_count(text: &str) -> Result<usize, ApiError> {
     if text == "all" {
         return Ok(usize::MAX);
     }
@@ -142,7 +143,8 @@ fn line_count(text: &str) -> Result<usize, ApiError> {
     Ok(text.parse().unwrap_or(usize::MAX))
 }
 
-fn flag(params: &mut Params<'_>, name: &str) -> Result<bool, ApiError> {
+/// Whether a reader wants something more.
+pub(super) fn flag(params: &mut Params<'_>, name: &str) -> Result<bool, ApiError> {
     match params.take(name)?.as_deref() {
         None | Some("0") => Ok(false),
         Some("1") => Ok(true),

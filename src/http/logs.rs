@@ -18,7 +18,8 @@ use super::{
     context::Context,
     error::ApiError,
     extract::{IfMatch, JobPath, Prefer},
-    jobs::one_attempt,
+    jobs::{flag, one_attempt},
+    live,
     openapi::{
         BadBody, BadHeader, BadParameters, Conflict, Minimal, Moved, NoJob, NoStore, OfJob, Preconditions, Wishes,
     },
@@ -27,9 +28,14 @@ use super::{
 };
 use crate::{
     engine::LogEnd,
-    job::{Attempt, Guard, Job, LogLine, Progress, Seq, Stage, Timestamp, Writer, printable},
+    job::{Attempt, Guard, Job, JobId, LogLine, Progress, Seq, Stage, Writer, printable},
+    publish::LogFormat,
     store::{Caller, JobStore},
 };
+
+const PLAIN: &str = "text/plain";
+const PLAIN_UTF8: &str = "text/plain; charset=utf-8";
+const NDJSON: &str = "application/x-ndjson";
 
 /// What goes with lines that are sent as text or as lines of JSON. A JSON body says it itself, but for `attempt`, which
 /// may be in either.
@@ -138,18 +144,26 @@ pub(super) struct PageParams {
     /// Only lines after this number: `next` of the page before.
     #[param(value_type = Option<u64>, minimum = 0, maximum = 9007199254740991_u64)]
     after: Seq,
-    /// Lines at the most; 1,000 if not given.
+    /// Lines at the most; 1,000 if not given. A log that is followed has no limit.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 10000)]
     limit: usize,
+    /// `1`: lines are sent as they come, until the job is done.
+    #[param(value_type = Option<String>, pattern = "^[01]$")]
+    follow: bool,
 }
 
 impl FromParams for PageParams {
     fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
         let settings = context.settings();
         let limit = params.number("limit", 1, settings.page_lines_max as u64)?;
+        let follow = flag(params, "follow")?;
+        if follow && limit.is_some() {
+            return Err(ApiError::field("limit", "left out with `follow`"));
+        }
         Ok(Self {
             after: params.number("after", 0, SEQ_MAX)?.unwrap_or(0),
             limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(settings.page_lines),
+            follow,
         })
     }
 }
@@ -159,7 +173,7 @@ impl FromParams for PageParams {
 #[schema(as = LogPage)]
 pub(super) struct LogPage<'a> {
     /// The lines, in order.
-    lines: Vec<NumberedLine<'a>>,
+    lines: &'a [LogLine],
     /// What `after` must be for the next page.
     next: Seq,
     /// Lines ever appended.
@@ -170,29 +184,11 @@ pub(super) struct LogPage<'a> {
     dropped: Seq,
 }
 
-/// A line of a log.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = LogLine)]
-struct NumberedLine<'a> {
-    /// Its number within the job, from 1.
-    seq: Seq,
-    /// When it arrived.
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-    /// The attempt that wrote it.
-    #[schema(value_type = u32, minimum = 1)]
-    attempt: Attempt,
-    /// The text, without line breaks.
-    line: &'a str,
-}
-
 impl<'a> LogPage<'a> {
     fn new(job: &Job, lines: &'a [LogLine]) -> Self {
-        let numbered =
-            |line: &'a LogLine| NumberedLine { seq: line.seq, at: line.at, attempt: line.attempt, line: &line.text };
         Self {
             next: next(job, lines),
-            lines: lines.iter().map(numbered).collect(),
+            lines,
             log_count: job.log.count,
             first: job.log.first(),
             dropped: job.log.dropped,
@@ -208,7 +204,9 @@ fn next(job: &Job, lines: &[LogLine]) -> Seq {
 /// Read a job's log.
 ///
 /// Page by page; a page has at most as many lines as `limit`, and less when they are long. `Accept: text/plain` gives
-/// the bare lines. When there are more, a Link header says where.
+/// the bare lines. When there are more, a Link header says where. With `follow=1` the answer goes on with each new line
+/// until the job is done: as bare lines, or with `Accept: application/x-ndjson` as lines of JSON. An answer that breaks
+/// off before was not all.
 #[utoipa::path(
     get,
     path = "/jobs/{id}/logs",
@@ -216,24 +214,27 @@ fn next(job: &Job, lines: &[LogLine]) -> Seq {
     params(OfJob, PageParams),
     responses(
         (status = 200, description = "A page of the log.",
-            content((LogPage = "application/json"), (String = "text/plain; charset=utf-8")),
+            content((LogPage = "application/json"), (String = "text/plain; charset=utf-8"),
+                (String = "application/x-ndjson")),
             headers(("link" = Option<String>, description = "The next page, as `rel=\"next\"`, when there is one."))),
         BadParameters, NoJob, NoStore
     )
 )]
 pub(super) async fn read_log(
-    State(store): State<JobStore>,
+    State(context): State<Context>,
     caller: Caller,
     JobPath(id): JobPath,
     Query(page): Query<PageParams>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    if page.follow {
+        return follow(&context, caller, id, page.after, &headers).await;
+    }
+    let store = context.store();
     let snapshot = store.read(caller, &id).await?;
     let lines = store.lines(&snapshot, LogEnd::After(page.after), page.limit).await?;
-    let mut response = if accept::prefers(&headers, "text/plain", "application/json") {
-        let mut response = reply::typed("text/plain; charset=utf-8", bare(&lines));
-        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+    let mut response = if accept::prefers(&headers, PLAIN, "application/json") {
+        unsniffed(reply::typed(PLAIN_UTF8, bare(&lines)))
     } else {
         reply::json(reply::encode(&LogPage::new(snapshot.job(), &lines), 128 + lines.len() * 128))
     };
@@ -245,6 +246,30 @@ pub(super) async fn read_log(
         response.headers_mut().extend(HeaderValue::try_from(link).map(|link| (LINK, link)));
     }
     Ok(response)
+}
+
+async fn follow(
+    context: &Context,
+    caller: Caller,
+    id: JobId,
+    after: Seq,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let (media_type, format) = if accept::prefers(headers, NDJSON, PLAIN) {
+        (NDJSON, LogFormat::Ndjson)
+    } else {
+        (PLAIN_UTF8, LogFormat::Text)
+    };
+    let reader = context.streams().open_log(caller, id, after, format).await?;
+    let mut response = unsniffed(live::lines(context, media_type, reader));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// Lines of workers are no page, whatever a browser takes them for.
+fn unsniffed(mut response: Response) -> Response {
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn bare(lines: &[LogLine]) -> String {

@@ -16,7 +16,7 @@ use utoipa::{
     },
 };
 
-use super::{batch, bodies, export, jobs, legacy, list, logs, ops, problem::Problem, reply::Receipt};
+use super::{batch, bodies, events, export, jobs, legacy, list, logs, ops, problem::Problem, reply::Receipt};
 use crate::job::Document;
 
 /// The description of the service.
@@ -32,13 +32,14 @@ use crate::job::Document;
     tags(
         (name = "jobs", description = "Jobs, one by one and as lists."),
         (name = "logs", description = "A job's log."),
+        (name = "push", description = "Being told instead of asking."),
         (name = "batch", description = "Many operations in one request."),
         (name = "origin", description = "The read shapes of the origin, for frontends that were written for it."),
         (name = "operations", description = "Health, metrics, export, documentation.")
     ),
     paths(
         jobs::create_job, jobs::ensure_job, jobs::read_job, jobs::patch_job, jobs::delete_job, list::list_jobs,
-        logs::append_log, logs::read_log, batch::run_batch,
+        logs::append_log, logs::read_log, events::job_events, batch::run_batch,
         legacy::restyle, legacy::status, legacy::saasshorts_status,
         export::export, ops::livez, ops::readyz, ops::health, ops::metrics, ops::openapi_json, ops::docs,
         ops::problem_page, ops::index

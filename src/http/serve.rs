@@ -12,7 +12,7 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
 use axum::{Router, body::Body, response::Response, routing::future::RouteFuture};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     select,
@@ -58,6 +58,7 @@ pub struct Server {
     settings: ServerSettings,
     connections: JoinSet<()>,
     open: Gauge,
+    stalled: Counter,
 }
 
 impl Server {
@@ -85,8 +86,8 @@ impl Server {
         // the answer before a request that is only half there would wait for the other half.
         // With its state given, axum makes the routes now and not with each request.
         let routes = Routes(router.with_state(()));
-        let (connections, open) = (JoinSet::new(), metrics.connections.clone());
-        Ok(Self { listener, http, routes, settings, connections, open })
+        let (open, stalled) = (metrics.connections.clone(), metrics.stalled.clone());
+        Ok(Self { listener, http, routes, settings, connections: JoinSet::new(), open, stalled })
     }
 
     /// The address that is listened on, with the port that was taken.
@@ -118,7 +119,7 @@ impl Server {
             return;
         }
         let patience = Duration::from_secs(self.settings.write_stall_seconds.into());
-        let stream = TokioIo::new(Stalling::new(stream, patience));
+        let stream = TokioIo::new(Stalling::new(stream, patience, self.stalled.clone()));
         let connection = self.http.serve_connection(stream, self.routes.clone()).with_upgrades();
         let mut stop = stop.clone();
         self.connections.spawn(async move {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub batch: BatchSettings,
     /// The longest that a GET waits for news.
     pub wait_seconds_max: u32,
+    /// Habits of streams.
+    pub stream: StreamSettings,
     /// Which finished requests get a line in the service's log.
     pub requests: RequestLog,
 }
@@ -44,6 +46,15 @@ pub struct BatchSettings {
     pub window: usize,
     /// Bytes of one line of a streamed batch. Over it: that line gets a 413.
     pub line_bytes_max: usize,
+}
+
+/// Habits of streams.
+#[derive(Clone, Debug)]
+pub struct StreamSettings {
+    /// How long an event stream is silent before it says that it is still there.
+    pub comment_seconds: u32,
+    /// When a client whose event stream broke off shall come back.
+    pub retry_milliseconds: u32,
 }
 
 /// Which finished requests get a line in the service's log.

@@ -3,10 +3,7 @@
 //! Promises: nothing is missed between the read that has no news and the wait; a wait ends with the news, with its time,
 //! or when the service goes down, and is given up when the client has gone.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::{select, time::sleep};
 use utoipa::IntoParams;
@@ -16,12 +13,13 @@ use super::{
     context::Context,
     error::ApiError,
     extract::{IfNoneMatch, Prefer},
+    jitter,
     query::{FromParams, Params},
 };
 use crate::{
     job::{JobId, Version},
     metrics::{Held, StreamKind},
-    publish::{Follower, Pace},
+    publish::Pace,
     store::{Caller, Snapshot},
 };
 
@@ -99,10 +97,12 @@ impl<'a> Wait<'a> {
 
     async fn wait(&self, context: &Context, caller: Caller, id: JobId) -> Result<Snapshot, ApiError> {
         let _open = Held::new(context.push_metrics().open(StreamKind::Wait));
-        let mut follower = Follower::new(context.hub(), context.store().clone(), caller, id, Pace::Calm);
+        let mut follower = context.streams().follow(caller, id, Pace::Calm);
+        // Clients that came together shall not come back together.
+        let span = jitter::shortened(Duration::from_secs(self.seconds.into()), 10);
         select! {
             found = follower.until(|snapshot| self.is_news(snapshot)) => return Ok(found?),
-            () = sleep(jittered(Duration::from_secs(self.seconds.into()))) => {}
+            () = sleep(span) => {}
             () = context.readiness().draining() => {}
         }
         Ok(follower.read().await?)
@@ -113,26 +113,5 @@ impl<'a> Wait<'a> {
             Some(Done) => snapshot.job().is_done(),
             None => !self.known.has(snapshot.version()) && self.params.since != Some(snapshot.version()),
         }
-    }
-}
-
-/// Up to a tenth less than that: a thousand clients that came together shall not come back together.
-fn jittered(span: Duration) -> Duration {
-    const STEPS: u32 = 1 << 16;
-    // The standard library keys each of its hashers at random.
-    let random = RandomState::new().hash_one(()) as u32 % STEPS;
-    span - span / 10 * random / STEPS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_are_shortened_by_a_tenth_at_the_most_and_not_alike() {
-        let spans: Vec<_> = (0..1000).map(|_| jittered(Duration::from_secs(60))).collect();
-        let (least, most) = (spans.iter().min().unwrap(), spans.iter().max().unwrap());
-        assert!(*least >= Duration::from_secs(54) && *most <= Duration::from_secs(60), "{least:?} to {most:?}");
-        assert!(*most - *least > Duration::from_secs(4), "{least:?} to {most:?}");
     }
 }

@@ -2,6 +2,9 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::{
     Limits,
     id::{Attempt, Malformed},
@@ -11,16 +14,20 @@ use super::{
 /// Number of a line within its job, from 1, or of a line within a writer's own count.
 pub type Seq = u64;
 
-/// A line as it was appended; never changes and never gets another number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A line of a log, as it was appended; never changes and never gets another number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LogLine {
-    /// Its number within the job.
+    /// Its number within the job, from 1.
     pub seq: Seq,
     /// When it arrived.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The attempt that wrote it.
+    #[schema(value_type = u32, minimum = 1)]
     pub attempt: Attempt,
     /// The text, without line breaks, within the limit.
+    #[serde(rename = "line")]
+    #[schema(value_type = String)]
     pub text: Arc<str>,
 }
 

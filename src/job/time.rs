@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::id::Malformed;
 
 /// A moment in milliseconds since the Unix epoch; written as RFC 3339 in UTC with three decimals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

@@ -18,8 +18,13 @@ pub struct Follower {
 
 impl Follower {
     /// Registers; only then can it read.
-    pub fn new(hub: &Arc<Hub>, store: JobStore, caller: Caller, id: JobId, pace: Pace) -> Self {
+    pub(super) fn new(hub: &Arc<Hub>, store: JobStore, caller: Caller, id: JobId, pace: Pace) -> Self {
         Self { watch: hub.watch(&caller.key(&id), pace), store, caller, id }
+    }
+
+    /// Where it reads.
+    pub(super) fn store(&self) -> &JobStore {
+        &self.store
     }
 
     /// The job as it is now.

@@ -74,7 +74,7 @@ pub(crate) struct Server {
 }
 
 /// How long anything may take on a very busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// When a story begins: 2026-11-23T08:00:00Z.
 const BEGIN: Timestamp = Timestamp(1_795_420_800_000);

@@ -161,6 +161,14 @@ each_engine!(answers_are_as_they_are_described, |server| async move {
     check("GET", "/jobs/{id}", server.get("/jobs/j").header("if-none-match", "*")).await.is(304);
     check("GET", "/jobs/{id}", server.get("/jobs/j").header("if-none-match", "x")).await.is(400);
     check("GET", "/jobs/{id}", server.get("/jobs/j?logs=x")).await.is(422);
+    check("GET", "/jobs/{id}/events", server.get("/jobs/j/events")).await.is(200);
+    let version = server.read("j").await["version"].clone();
+    check("GET", "/jobs/{id}/events", server.get(&format!("/jobs/j/events?since={version}.2"))).await.is(204);
+    check("GET", "/jobs/{id}/events", server.get("/jobs/j/events?logs=x")).await.is(422);
+    check("GET", "/jobs/{id}/events", server.get("/jobs/none/events")).await.is(404);
+    check("GET", "/jobs/{id}/logs", server.get("/jobs/j/logs?follow=1")).await.is(200);
+    let ndjson = server.get("/jobs/j/logs?follow=1").header("accept", "application/x-ndjson");
+    check("GET", "/jobs/{id}/logs", ndjson).await.is(200);
     check("GET", "/jobs", server.get("/jobs?limit=1")).await.is(200);
     check("GET", "/jobs", server.get("/jobs?limit=x")).await.is(422);
     let operations = json!([

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{self, Sleep},
@@ -20,13 +21,15 @@ use tokio::{
 pub(super) struct Stalling<T> {
     stream: T,
     patience: Duration,
+    /// Those that were given up.
+    cut: Counter,
     /// Runs from the first write that made no progress.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Stalling<T> {
-    pub(super) fn new(stream: T, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+    pub(super) fn new(stream: T, patience: Duration, cut: Counter) -> Self {
+        Self { stream, patience, cut, stalled: None }
     }
 
     /// What a write comes to, with regard to how long none has made progress.
@@ -38,6 +41,7 @@ impl<T> Stalling<T> {
         let patience = self.patience;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(time::sleep(patience)));
         ready!(stalled.as_mut().poll(context));
+        self.cut.inc();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }
 }
@@ -91,16 +95,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_given_up() {
         let (server, _client) = tokio::io::duplex(16);
-        let begun = time::Instant::now();
-        let error = Stalling::new(server, PATIENCE).write_all(&[0; 17]).await.unwrap_err();
+        let (begun, cut) = (time::Instant::now(), Counter::default());
+        let error = Stalling::new(server, PATIENCE, cut.clone()).write_all(&[0; 17]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < 2 * PATIENCE);
+        assert_eq!(cut.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_slowly_is_served() {
         let (server, mut client) = tokio::io::duplex(16);
-        let mut server = Stalling::new(server, PATIENCE);
+        let mut server = Stalling::new(server, PATIENCE, Counter::default());
         let bytes = [7; 16 * 5];
         let read = async {
             let mut all = Vec::new();

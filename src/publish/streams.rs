@@ -1,0 +1,106 @@
+//! Opening streams of jobs.
+
+use std::sync::Arc;
+
+use super::{
+    cursor::Cursor,
+    follow::Follower,
+    frame::{Format, FrameFormat, LogFormat},
+    hub::{Hub, Pace},
+    reader::Reader,
+    step::Place,
+    steps::Steps,
+};
+use crate::{
+    job::{JobId, Seq},
+    store::{Caller, JobStore, StoreError},
+};
+
+/// Bounds of streams; all of them are configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSettings {
+    /// Bytes of log text in one step.
+    pub step_bytes: usize,
+    /// Memory for steps that other readers may want, too.
+    pub cache_bytes_max: u64,
+}
+
+/// Opens streams. Clones share their steps.
+#[derive(Clone)]
+pub struct Streams {
+    hub: Arc<Hub>,
+    store: JobStore,
+    steps: Arc<Steps>,
+}
+
+/// What a reader has of a job when its stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Nothing: it gets the state, and then the last lines.
+    Nothing {
+        /// How many lines; more than there are: all of them.
+        lines: u64,
+    },
+    /// What it was sent earlier. If that was never sent of this job, it is told so, and gets what one with nothing gets.
+    Cursor {
+        /// What it says it has, if that is a cursor at all.
+        cursor: Option<Cursor>,
+        /// How many lines one with nothing gets.
+        lines: u64,
+    },
+}
+
+impl Streams {
+    /// Streams of what is in this store and told by this hub.
+    pub fn new(hub: Arc<Hub>, store: JobStore, settings: StreamSettings) -> Self {
+        Self { hub, store, steps: Arc::new(Steps::new(settings)) }
+    }
+
+    /// Somebody who hears of a job's changes and reads it.
+    pub fn follow(&self, caller: Caller, id: JobId, pace: Pace) -> Follower {
+        Follower::new(&self.hub, self.store.clone(), caller, id, pace)
+    }
+
+    /// A reader of a job; `None` when it has everything that there may ever be of it.
+    ///
+    /// # Errors
+    /// As [`JobStore::read`].
+    pub async fn open(
+        &self,
+        caller: Caller,
+        id: JobId,
+        since: Since,
+        format: FrameFormat,
+    ) -> Result<Option<Reader>, StoreError> {
+        let follower = self.follow(caller, id, Pace::Each);
+        let snapshot = follower.read().await?;
+        let job = snapshot.job();
+        let newest = Cursor::of(job);
+        let start = |is_reset, lines| Place::Start { is_reset, seq: newest.seq.saturating_sub(lines) };
+        let place = match since {
+            Since::Nothing { lines } => start(false, lines),
+            Since::Cursor { cursor: Some(cursor), .. } if job.is_done() && cursor == newest => return Ok(None),
+            Since::Cursor { cursor: Some(cursor), .. } if cursor.is_within(newest) => Place::At(cursor),
+            Since::Cursor { lines, .. } => start(true, lines),
+        };
+        Ok(Some(Reader::new(follower, self.steps.clone(), Format::Frames(format), place, job)))
+    }
+
+    /// A reader of a job's log alone, after this line, which may be ahead of the log.
+    ///
+    /// # Errors
+    /// As [`JobStore::read`].
+    pub async fn open_log(
+        &self,
+        caller: Caller,
+        id: JobId,
+        after: Seq,
+        format: LogFormat,
+    ) -> Result<Reader, StoreError> {
+        let follower = self.follow(caller, id, Pace::Each);
+        let snapshot = follower.read().await?;
+        let newest = Cursor::of(snapshot.job());
+        let place = Place::At(Cursor { seq: after.min(newest.seq), ..newest });
+        Ok(Reader::new(follower, self.steps.clone(), Format::Log(format), place, snapshot.job()))
+    }
+}
