@@ -242,7 +242,10 @@ impl IntoFuture for Call {
     type IntoFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.outcome().await.unwrap() })
+        Box::pin(async move {
+            let answer = tokio::time::timeout(PATIENCE, self.outcome()).await;
+            answer.expect("the answer comes to its end").unwrap()
+        })
     }
 }
 

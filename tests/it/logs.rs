@@ -213,7 +213,6 @@ each_engine!(a_log_is_read_page_by_page, |server| async move {
         ("limit=", "limit"),
         ("after=-1", "after"),
         ("after=1&after=2", "after"),
-        ("follow=1", "follow"),
     ] {
         server.get(&format!("/jobs/j/logs?{query}")).await.names(field);
     }
