@@ -38,6 +38,7 @@ pub mod serve;
 mod settings;
 mod tags;
 mod wait;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -92,7 +93,7 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 17] {
+fn routes() -> [(&'static str, MethodRouter<Context>); 18] {
     let gzip =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
     [
@@ -100,6 +101,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 17] {
         ("/jobs/{id}", get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job)),
         ("/jobs/{id}/logs", get(logs::read_log.layer(gzip.clone())).post(logs::append_log)),
         ("/jobs/{id}/events", get(events::job_events)),
+        ("/jobs/{id}/ws", get(websocket::job_websocket)),
         ("/batch", post(batch::run_batch)),
         ("/export", get(export::export.layer(gzip.clone()))),
         ("/api/restyle/{id}", get(legacy::restyle)),

@@ -87,6 +87,8 @@ pub enum StreamKind {
     Wait,
     /// Server-sent events of a job.
     Events,
+    /// A WebSocket of a job.
+    WebSocket,
     /// A log that is followed.
     Log,
 }
@@ -101,6 +103,7 @@ impl StreamLabels {
         let kind = match kind {
             StreamKind::Wait => "wait",
             StreamKind::Events => "events",
+            StreamKind::WebSocket => "websocket",
             StreamKind::Log => "log",
         };
         Self { kind }

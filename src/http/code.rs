@@ -16,6 +16,8 @@ pub enum Code {
     InvalidField,
     /// The body is of a type the route does not take.
     UnsupportedMediaType,
+    /// The client may not do this.
+    Forbidden,
     /// There is no such job.
     JobNotFound,
     /// There is no such route.
@@ -64,9 +66,10 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the status codes.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidJson,
         Self::InvalidHeader,
+        Self::Forbidden,
         Self::JobNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -132,7 +135,7 @@ impl Code {
                 StatusCode::BAD_REQUEST,
                 "A header is malformed",
                 "If-Match and If-None-Match take quoted tags such as \"v12\", or *. An Idempotency-Key is 1 to 255 \
-                 visible ASCII characters.",
+                 visible ASCII characters. The routes for WebSockets take a WebSocket's handshake (RFC 6455) alone.",
             ),
             Self::InvalidField => (
                 "invalid_field",
@@ -146,6 +149,12 @@ impl Code {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "The body is of a type this route does not take",
                 "Send the Content-Type that the detail names, in UTF-8 and uncompressed. With curl, --json does it.",
+            ),
+            Self::Forbidden => (
+                "forbidden",
+                StatusCode::FORBIDDEN,
+                "The client may not do this",
+                "A page can open a WebSocket when its origin is the service's own, or one of `http.cors_origins`.",
             ),
             Self::JobNotFound => (
                 "job_not_found",

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use axum::http::{
-    HeaderName, HeaderValue, Method,
-    header::{ACCEPT, ALLOW, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, ETAG, HOST, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER},
 };
 use tower_http::cors::{Any, CorsLayer};
 
 use super::{
+    events::LAST_EVENT_ID,
     extract::{IDEMPOTENCY_KEY, PREFER},
     reply::{IDEMPOTENCY_REPLAYED, MILEPOST_CANCEL, PREFERENCE_APPLIED},
     request_id::X_REQUEST_ID,
@@ -31,8 +32,17 @@ pub(super) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     }
 }
 
-fn requested() -> [HeaderName; 7] {
-    [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY, PREFER, X_REQUEST_ID]
+/// Whether a page may open a WebSocket, which browsers let pages of all origins do: one of the service itself, or of these
+/// origins. What says of no origin is no page.
+pub(super) fn lets_in(origins: &[HeaderValue], headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let is_own = authority.is_some_and(|authority| headers.get(HOST).is_some_and(|host| host == authority));
+    is_own || origins.iter().any(|allowed| allowed == "*" || allowed == origin)
+}
+
+fn requested() -> [HeaderName; 8] {
+    [ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY, LAST_EVENT_ID, PREFER, X_REQUEST_ID]
 }
 
 fn exposed() -> [HeaderName; 9] {

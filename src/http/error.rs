@@ -31,6 +31,8 @@ pub(super) enum ApiError {
     Shape(&'static str),
     /// The body is of a type that the route does not take; the sentence says which it takes.
     MediaType(String),
+    /// The request comes from a page that may not make it.
+    Origin,
     /// The id in the path can be no job's.
     NoSuchJob,
     /// The path is no route's.
@@ -67,6 +69,13 @@ impl ApiError {
             }
             Self::Shape(detail) => Problem::new(Code::InvalidField, *detail),
             Self::MediaType(detail) => Problem::new(Code::UnsupportedMediaType, detail.as_str()),
+            Self::Origin => Problem {
+                field: Some("Origin".to_owned()),
+                ..Problem::new(
+                    Code::Forbidden,
+                    "Pages of this origin may not open WebSockets here; http.cors_origins lists those that may.",
+                )
+            },
             Self::NoSuchJob => Problem::new(Code::JobNotFound, "There is no job of this id, and there can be none."),
             Self::NoSuchRoute => Problem::new(Code::NotFound, "There is no such route; /docs lists those there are."),
             Self::Method => {
@@ -97,6 +106,7 @@ impl ApiError {
             | Self::Field { .. }
             | Self::Shape(_)
             | Self::MediaType(_)
+            | Self::Origin
             | Self::NoSuchJob
             | Self::NoSuchRoute
             | Self::Method

@@ -22,7 +22,7 @@ use crate::{
     store::Caller,
 };
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Where a stream begins.
 #[derive(Clone, Debug, IntoParams)]
@@ -45,9 +45,9 @@ impl FromParams for StreamParams {
 
 impl StreamParams {
     /// What the client has.
-    pub(super) fn since(&self, last: &LastEventId, context: &Context) -> Since {
+    pub(super) fn since(&self, last: Option<&str>, context: &Context) -> Since {
         let lines = self.logs.unwrap_or(context.store().settings().document_lines) as u64;
-        match last.0.as_deref().or(self.since.as_deref()) {
+        match last.or(self.since.as_deref()) {
             None => Since::Nothing { lines },
             Some(text) => Since::Cursor { cursor: Cursor::parse(text), lines },
         }
@@ -93,10 +93,11 @@ pub(super) async fn job_events(
     Query(params): Query<StreamParams>,
     last: LastEventId,
 ) -> Result<Response, ApiError> {
-    let since = params.since(&last, &context);
-    let Some(reader) = context.streams().open(caller, id, since, FrameFormat::EventStream).await? else {
+    let since = params.since(last.0.as_deref(), &context);
+    let reader = context.streams().open(caller, id, since, FrameFormat::EventStream).await?;
+    if reader.has_everything() {
         return Ok(StatusCode::NO_CONTENT.into_response());
-    };
+    }
     if matches!(since, Since::Cursor { .. }) {
         context.push_metrics().resumed(StreamKind::Events).inc();
     }

@@ -16,7 +16,9 @@ use utoipa::{
     },
 };
 
-use super::{batch, bodies, events, export, jobs, legacy, list, logs, ops, problem::Problem, reply::Receipt};
+use super::{
+    batch, bodies, events, export, jobs, legacy, list, logs, ops, problem::Problem, reply::Receipt, websocket,
+};
 use crate::job::Document;
 
 /// The description of the service.
@@ -39,7 +41,7 @@ use crate::job::Document;
     ),
     paths(
         jobs::create_job, jobs::ensure_job, jobs::read_job, jobs::patch_job, jobs::delete_job, list::list_jobs,
-        logs::append_log, logs::read_log, events::job_events, batch::run_batch,
+        logs::append_log, logs::read_log, events::job_events, websocket::job_websocket, batch::run_batch,
         legacy::restyle, legacy::status, legacy::saasshorts_status,
         export::export, ops::livez, ops::readyz, ops::health, ops::metrics, ops::openapi_json, ops::docs,
         ops::problem_page, ops::index
@@ -163,6 +165,15 @@ pub(super) struct BadHeader;
 impl IntoResponses for BadHeader {
     fn responses() -> Responses {
         problems([(400, "The body is no JSON, or a header is malformed: `invalid_json`, `invalid_header`.")])
+    }
+}
+
+/// What is said to pages that may not ask.
+pub(super) struct Forbidden;
+
+impl IntoResponses for Forbidden {
+    fn responses() -> Responses {
+        problems([(403, "The page is of an origin that may not call the service: `forbidden`.")])
     }
 }
 

@@ -5,12 +5,13 @@
 //! the drain time, and then everything is closed. No connection outlives [`Server::run`].
 //! Knows nothing of routes and jobs.
 
+mod afterlife;
 mod stall;
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, body::Body, response::Response, routing::future::RouteFuture};
-use hyper::{Request, body::Incoming, server::conn::http1};
+use hyper::{Request, body::Incoming, header::UPGRADE, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::{
@@ -19,9 +20,10 @@ use tokio::{
     task::JoinSet,
     time,
 };
-use tower::Service;
+use tower::Service as _;
 use tracing::{debug, info, warn};
 
+pub(super) use self::afterlife::Afterlife;
 use self::stall::Stalling;
 use crate::{
     metrics::HttpMetrics,
@@ -54,7 +56,7 @@ pub struct ServerSettings {
 pub struct Server {
     listener: TcpListener,
     http: http1::Builder,
-    routes: Routes,
+    routes: Router,
     settings: ServerSettings,
     connections: JoinSet<()>,
     open: Gauge,
@@ -85,7 +87,7 @@ impl Server {
         // Not `pipeline_flush`: it holds an answer back as long as there is more to read, so a 431 would never be sent, and
         // the answer before a request that is only half there would wait for the other half.
         // With its state given, axum makes the routes now and not with each request.
-        let routes = Routes(router.with_state(()));
+        let routes = router.with_state(());
         let (open, stalled) = (metrics.connections.clone(), metrics.stalled.clone());
         Ok(Self { listener, http, routes, settings, connections: JoinSet::new(), open, stalled })
     }
@@ -120,7 +122,9 @@ impl Server {
         }
         let patience = Duration::from_secs(self.settings.write_stall_seconds.into());
         let stream = TokioIo::new(Stalling::new(stream, patience, self.stalled.clone()));
-        let connection = self.http.serve_connection(stream, self.routes.clone()).with_upgrades();
+        let afterlife = Afterlife::default();
+        let service = Service { routes: self.routes.clone(), afterlife: afterlife.clone() };
+        let connection = self.http.serve_connection(stream, service).with_upgrades();
         let mut stop = stop.clone();
         self.connections.spawn(async move {
             let mut connection = pin!(connection);
@@ -134,6 +138,9 @@ impl Server {
             };
             if let Err(error) = served {
                 debug!(%error, "a connection ended early");
+            }
+            if let Some(afterlife) = afterlife.take() {
+                afterlife.await;
             }
         });
     }
@@ -182,17 +189,22 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// The router as hyper calls it.
-#[derive(Clone)]
-struct Routes(Router);
+/// The router as hyper calls it for one connection.
+struct Service {
+    routes: Router,
+    afterlife: Afterlife,
+}
 
-impl hyper::service::Service<Request<Incoming>> for Routes {
+impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response;
     type Error = Infallible;
     type Future = RouteFuture<Infallible>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(self.afterlife.clone());
+        }
         // A router is always ready, and a clone of it is a count.
-        self.0.clone().call(request.map(Body::new))
+        self.routes.clone().call(request.map(Body::new))
     }
 }

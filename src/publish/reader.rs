@@ -24,6 +24,7 @@ pub struct Reader {
     created_at: Timestamp,
     /// The attempt that was last seen.
     attempt: Attempt,
+    has_everything: bool,
     is_over: bool,
 }
 
@@ -31,7 +32,13 @@ impl Reader {
     /// A reader who stands at this place of this job.
     pub(super) fn new(follower: Follower, steps: Arc<Steps>, format: Format, place: Place, job: &Job) -> Self {
         let (created_at, attempt) = (job.spec.created_at, job.attempt);
-        Self { follower, steps, format, place, created_at, attempt, is_over: false }
+        let has_everything = job.is_done() && place == Place::At(Cursor::of(job));
+        Self { follower, steps, format, place, created_at, attempt, has_everything, is_over: false }
+    }
+
+    /// Whether the job was done when the stream was opened and the reader had all of it: what follows is the end alone.
+    pub fn has_everything(&self) -> bool {
+        self.has_everything
     }
 
     /// The next piece, once there is one; `None` after the end. May be given up and called again: nothing is lost.

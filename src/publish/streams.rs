@@ -61,7 +61,7 @@ impl Streams {
         Follower::new(&self.hub, self.store.clone(), caller, id, pace)
     }
 
-    /// A reader of a job; `None` when it has everything that there may ever be of it.
+    /// A reader of a job.
     ///
     /// # Errors
     /// As [`JobStore::read`].
@@ -71,7 +71,7 @@ impl Streams {
         id: JobId,
         since: Since,
         format: FrameFormat,
-    ) -> Result<Option<Reader>, StoreError> {
+    ) -> Result<Reader, StoreError> {
         let follower = self.follow(caller, id, Pace::Each);
         let snapshot = follower.read().await?;
         let job = snapshot.job();
@@ -79,11 +79,10 @@ impl Streams {
         let start = |is_reset, lines| Place::Start { is_reset, seq: newest.seq.saturating_sub(lines) };
         let place = match since {
             Since::Nothing { lines } => start(false, lines),
-            Since::Cursor { cursor: Some(cursor), .. } if job.is_done() && cursor == newest => return Ok(None),
             Since::Cursor { cursor: Some(cursor), .. } if cursor.is_within(newest) => Place::At(cursor),
             Since::Cursor { lines, .. } => start(true, lines),
         };
-        Ok(Some(Reader::new(follower, self.steps.clone(), Format::Frames(format), place, job)))
+        Ok(Reader::new(follower, self.steps.clone(), Format::Frames(format), place, job))
     }
 
     /// A reader of a job's log alone, after this line, which may be ahead of the log.

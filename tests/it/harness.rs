@@ -195,6 +195,11 @@ impl Server {
         tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("never {count} {kind}"));
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A connection of one's own.
     pub(crate) fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).unwrap()

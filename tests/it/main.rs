@@ -23,3 +23,4 @@ mod read;
 mod readme;
 mod stream;
 mod wait;
+mod websocket;
