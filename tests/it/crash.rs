@@ -15,6 +15,7 @@ mod planted;
 mod process;
 mod random;
 mod reader;
+mod watchers;
 mod wire;
 mod words;
 mod writer;
@@ -31,6 +32,12 @@ use self::{
 async fn kill_9_under_load_loses_nothing() {
     let plan = Plan { seed: seed(), kills: 50, mood: Mood::Acknowledgements(400), check_every: 10, forgetful: false };
     blameless(plan).await;
+}
+
+/// Streams resume exactly where they were cut off, by whomever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_miss_nothing_over_kills_and_cuts() {
+    watchers::everybody_has_the_whole_story(seed()).await;
 }
 
 /// `make crash`: MILEPOST_CRASH_KILLS times, with MILEPOST_CRASH_SEED or another seed each time.
