@@ -2,7 +2,7 @@
 
 # Debian packages that tests call: ffmpeg for real workers, sqlite3 as a second opinion on the store, strace to inject
 # I/O errors.
-TEST_PACKAGES := ffmpeg sqlite3 strace
+TEST_PACKAGES := chromium curl ffmpeg python3 sqlite3 strace
 # How often `make crash` kills the server.
 KILLS ?= 500
 

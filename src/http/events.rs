@@ -28,8 +28,8 @@ pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StreamParams {
-    /// The id of the last event the client has, for clients that cannot send it as `Last-Event-ID`.
-    #[param(value_type = Option<String>, pattern = "^[0-9]+\\.[0-9]+$")]
+    /// The id of the last event the client has, for clients that cannot send it as `Last-Event-ID`. Empty: none.
+    #[param(value_type = Option<String>, pattern = "^([0-9]+\\.[0-9]+)?$")]
     since: Option<String>,
     /// How many of the last log lines a client gets that has nothing; `all` of them, or 100 if not given.
     #[param(value_type = Option<String>, pattern = "^([0-9]{1,18}|all)$")]
@@ -47,7 +47,7 @@ impl StreamParams {
     /// What the client has.
     pub(super) fn since(&self, last: Option<&str>, context: &Context) -> Since {
         let lines = self.logs.unwrap_or(context.store().settings().document_lines) as u64;
-        match last.or(self.since.as_deref()) {
+        match last.or(self.since.as_deref()).filter(|id| !id.is_empty()) {
             None => Since::Nothing { lines },
             Some(text) => Since::Cursor { cursor: Cursor::parse(text), lines },
         }

@@ -12,7 +12,7 @@ mod faults;
 mod history;
 mod inspect;
 mod planted;
-mod process;
+pub(crate) mod process;
 mod random;
 mod reader;
 mod watchers;

@@ -111,11 +111,13 @@ each_engine!(a_cursor_outlives_the_service, |server| async move {
 each_engine!(what_is_no_cursor_of_the_job_begins_anew, |server| async move {
     server.job("j", "k").await;
     log(server, &["1", "2"]).await;
-    for id in ["3.2", "2.3", "x", "", "1", "1.2.3", "-1.0", "18446744073709551616.0", "\u{fc}"] {
+    for id in ["3.2", "2.3", "x", "1", "1.2.3", "-1.0", "18446744073709551616.0", "\u{fc}"] {
         let events = resumed(server, id).await.take(4).await;
         assert_eq!(outline(&events), [("reset", "0.0"), ("job", "2.0"), ("log", "2.1"), ("log", "2.2")], "{id}");
         assert_eq!(events[0].data, json!({}));
     }
+    assert_eq!(open(server, "/jobs/j/events?since=").await.take(1).await[0].what(), ("job", "2.0"));
+    assert_eq!(resumed(server, "").await.take(1).await[0].what(), ("job", "2.0"));
     // Whoever is cut off after the reset has nothing yet.
     let events = resumed(server, "0.0").await.take(3).await;
     assert_eq!(outline(&events), [("log", "0.1"), ("log", "0.2"), ("job", "2.2")]);

@@ -5,8 +5,10 @@
 mod harness;
 
 mod batch;
+mod browser;
 mod crash;
 mod create;
+mod docs;
 mod engine;
 mod errors;
 mod events;

@@ -19,7 +19,7 @@ use tokio::{sync::oneshot, time};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to start a server.
-pub(super) struct Launch {
+pub(crate) struct Launch {
     command: Command,
     log: PathBuf,
 }
@@ -32,7 +32,7 @@ pub(super) struct Starting {
 }
 
 /// A server that serves.
-pub(super) struct Server {
+pub(crate) struct Server {
     process: Process,
     /// `http://127.0.0.1:PORT`
     pub(super) url: String,
@@ -49,20 +49,26 @@ struct Process {
 
 impl Launch {
     /// `milepost serve` on a store; what it logs is added to the file.
-    pub(super) fn serve(store: &Path, log: &Path) -> Self {
+    pub(crate) fn serve(store: &Path, log: &Path) -> Self {
         Self::under(&[], store, log)
     }
 
     /// The same, under another program, which must become the server in the end.
     pub(super) fn under(program: &[&str], store: &Path, log: &Path) -> Self {
-        let milepost = [env!("CARGO_BIN_EXE_milepost"), "serve", "--listen", "127.0.0.1:0", "--store"];
+        let milepost = [env!("CARGO_BIN_EXE_milepost"), "serve", "--store"];
         let mut words = program.iter().chain(&milepost);
         let mut command = isolated(words.next().expect("a program"));
         command.args(words).arg(store).env("MILEPOST_LOG_REQUESTS", "none").env("MILEPOST_LOG_FORMAT", "json");
+        command.env("MILEPOST_LISTEN", "127.0.0.1:0");
         Self { command, log: log.to_owned() }
     }
 
-    pub(super) fn env(mut self, name: &str, value: impl ToString) -> Self {
+    /// On this address and not on a port that is free.
+    pub(crate) fn at(self, address: &str) -> Self {
+        self.env("MILEPOST_LISTEN", address)
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.command.env(name, value.to_string());
         self
     }
@@ -80,7 +86,7 @@ impl Launch {
     }
 
     /// Starts it and returns when it serves.
-    pub(super) async fn listening(self) -> Server {
+    pub(crate) async fn listening(self) -> Server {
         self.start().listening().await.unwrap_or_else(|(status, log)| panic!("it ended with {status}: {log}"))
     }
 }
@@ -151,7 +157,7 @@ impl Starting {
 
 impl Server {
     /// Sends it the signal that nobody survives.
-    pub(super) fn kill(mut self) -> Killed {
+    pub(crate) fn kill(mut self) -> Killed {
         // An error means that it has ended already.
         let _ended = self.process.child.kill();
         Killed(self.process)
@@ -165,11 +171,11 @@ impl Server {
 }
 
 /// A server that is about to be dead.
-pub(super) struct Killed(Process);
+pub(crate) struct Killed(Process);
 
 impl Killed {
     /// Returns when it is dead.
-    pub(super) fn dead(mut self) {
+    pub(crate) fn dead(mut self) {
         self.0.child.wait().expect("it can be waited for");
     }
 }
