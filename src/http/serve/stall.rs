@@ -10,11 +10,23 @@ use std::{
     time::Duration,
 };
 
+use arrayvec::ArrayVec;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{self, Sleep},
 };
+
+/// Up to which size copying slices together costs less than to have the kernel gather them: half a microsecond less for a
+/// head and a small body, measured.
+const TOGETHER_BYTES_MAX: usize = 2048;
+
+/// Small slices as one.
+fn together(slices: &[IoSlice<'_>]) -> Option<ArrayVec<u8, TOGETHER_BYTES_MAX>> {
+    let mut bytes = ArrayVec::new();
+    slices.iter().try_for_each(|slice| bytes.try_extend_from_slice(slice)).ok()?;
+    Some(bytes)
+}
 
 /// A stream whose writes may stall only so long.
 #[derive(Debug)]
@@ -67,7 +79,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Stalling<T> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let stream = Pin::new(&mut self.stream);
+        let written = match together(slices) {
+            Some(bytes) => stream.poll_write(context, &bytes),
+            None => stream.poll_write_vectored(context, slices),
+        };
         self.patient(context, written)
     }
 
