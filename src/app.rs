@@ -42,6 +42,7 @@ pub struct Running {
     address: SocketAddr,
     tasks: Tasks,
     readiness: Readiness,
+    hub: Arc<Hub>,
     engine: Arc<dyn Engine>,
 }
 
@@ -138,7 +139,7 @@ impl App {
             Ended::Complete
         });
         let (stopper, stop) = tasks::stop();
-        let publisher = Publisher::new(hub, Duration::from_millis(config.push.calm_milliseconds.into()));
+        let publisher = Publisher::new(hub.clone(), Duration::from_millis(config.push.calm_milliseconds.into()));
         tasks.vital(About { name: "publisher", grace: PUBLISHER_GRACE }, move || stopper.stop(), async {
             publisher.run(stop).await;
             Ended::Complete
@@ -147,7 +148,7 @@ impl App {
         let drain = Duration::from_secs(config.http.drain_seconds.into());
         let about = About { name: "server", grace: drain + CUT_GRACE };
         tasks.vital(about, move || stopper.stop(), server.run(stop));
-        Ok(Running { address, tasks, readiness, engine })
+        Ok(Running { address, tasks, readiness, hub, engine })
     }
 }
 
@@ -169,6 +170,7 @@ impl Running {
     /// The first thing that was not brought to its end; the rest is done all the same.
     pub async fn shutdown(self) -> Result<(), StopError> {
         self.readiness.drain();
+        self.hub.close();
         let finished = self.tasks.shutdown().await.map_err(StopError::from);
         let closed = match time::timeout(CLOSE_GRACE, self.engine.close()).await {
             Ok(closed) => closed.map_err(StopError::from),

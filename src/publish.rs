@@ -17,7 +17,7 @@ mod tests;
 
 pub use self::{
     cursor::Cursor,
-    follow::Follower,
+    follow::{Follower, Interrupted},
     frame::{FrameFormat, LogFormat},
     hub::{Hub, Pace, Publisher},
     reader::Reader,

@@ -56,11 +56,6 @@ impl Context {
         &self.0.api.streams
     }
 
-    /// Whether the service is going down.
-    pub(super) fn readiness(&self) -> &Readiness {
-        &self.0.api.readiness
-    }
-
     /// What is measured of those who wait.
     pub(super) fn push_metrics(&self) -> &PushMetrics {
         &self.0.api.metrics.push

@@ -13,43 +13,32 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use prometheus_client::metrics::counter::Counter;
-use thiserror::Error;
 use tokio::{
     select,
     time::{Instant, Sleep, sleep},
 };
 
-use super::{context::Context, jitter, readiness::Readiness, reply};
+use super::{context::Context, jitter, reply};
 use crate::{
     metrics::{Held, StreamKind},
-    publish::Reader,
-    store::StoreError,
+    publish::{Interrupted, Reader},
 };
 
 /// Tells nginx, and those who do as it does, to pass on at once what comes.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// Why a body broke off.
-#[derive(Debug, Error)]
-enum BrokenOff {
-    #[error("the service is going down")]
-    Draining,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// What `text/event-stream` can say beside events.
 struct Asides {
     /// Said first, and when the service goes down: when to come back.
     retry: Bytes,
     comment_after: Duration,
-    /// Until the next comment is due.
+    /// Over when a comment is due, if nothing was said meanwhile.
     silence: Pin<Box<Sleep>>,
+    spoken_at: Instant,
 }
 
 struct Live {
     reader: Reader,
-    readiness: Readiness,
     asides: Option<Asides>,
     frames: Counter,
     is_begun: bool,
@@ -70,6 +59,7 @@ pub(super) fn events(context: &Context, reader: Reader) -> Response {
         retry: format!("retry: {}\n\n", retry.as_millis()).into(),
         comment_after,
         silence: Box::pin(sleep(comment_after)),
+        spoken_at: Instant::now(),
     };
     answer("text/event-stream", body(context, reader, StreamKind::Events, Some(asides)))
 }
@@ -92,7 +82,6 @@ fn body(context: &Context, reader: Reader, kind: StreamKind, asides: Option<Asid
     let metrics = context.push_metrics();
     let live = Live {
         reader,
-        readiness: context.readiness().clone(),
         frames: metrics.frames(kind),
         is_begun: asides.is_none(),
         is_over: false,
@@ -103,54 +92,66 @@ fn body(context: &Context, reader: Reader, kind: StreamKind, asides: Option<Asid
 }
 
 impl Live {
-    async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+    async fn next(&mut self) -> Option<Result<Bytes, Interrupted>> {
         if self.is_over {
             return None;
         }
-        let Self { reader, readiness, asides, is_begun, .. } = self;
+        let Self { reader, asides, is_begun, .. } = self;
         if let (false, Some(asides)) = (*is_begun, &*asides) {
             *is_begun = true;
             return Some(Ok(asides.retry.clone()));
         }
-        let speaks = asides.is_some();
-        let silence = async {
-            if let Some(asides) = asides {
-                asides.silence.as_mut().await;
-            }
-        };
-        select! {
-            biased;
-            () = readiness.draining() => self.drained(),
-            step = reader.next() => match step {
-                Err(error) => self.broken(error),
-                Ok(None) => None,
-                Ok(Some(step)) => {
-                    self.frames.inc_by(step.frames());
-                    self.spoken();
-                    step.texts().first().cloned().map(Ok)
+        let told = match asides {
+            None => reader.next().await,
+            Some(asides) => select! {
+                biased;
+                told = reader.next() => {
+                    asides.spoken_at = Instant::now();
+                    told
                 }
+                () = asides.silent() => return Some(Ok(Bytes::from_static(b":\n\n"))),
             },
-            () = silence, if speaks => {
-                self.spoken();
-                Some(Ok(Bytes::from_static(b":\n\n")))
+        };
+        match told {
+            Ok(step) => {
+                let step = step?;
+                self.frames.inc_by(step.frames());
+                step.texts().first().cloned().map(Ok)
+            }
+            Err(interrupted) => {
+                self.is_over = true;
+                Some(self.last_words(interrupted))
             }
         }
     }
 
-    fn spoken(&mut self) {
-        if let Some(asides) = &mut self.asides {
-            asides.silence.as_mut().reset(Instant::now() + asides.comment_after);
+    /// When to come back, where that can be said.
+    fn last_words(&self, interrupted: Interrupted) -> Result<Bytes, Interrupted> {
+        match (&interrupted, &self.asides) {
+            (Interrupted::Closing, Some(asides)) => Ok(asides.retry.clone()),
+            (Interrupted::Closing, None) => Err(interrupted),
+            (Interrupted::Store(cause), _) => {
+                tracing::warn!(%cause, "a stream broke off");
+                Err(interrupted)
+            }
         }
     }
+}
 
-    fn drained(&mut self) -> Option<Result<Bytes, BrokenOff>> {
-        self.is_over = true;
-        Some(self.asides.as_ref().map(|asides| asides.retry.clone()).ok_or(BrokenOff::Draining))
-    }
-
-    fn broken(&mut self, error: StoreError) -> Option<Result<Bytes, BrokenOff>> {
-        tracing::warn!(cause = %error, "a stream broke off");
-        self.is_over = true;
-        Some(Err(error.into()))
+impl Asides {
+    /// Returns when nothing was said for so long. The timer is set anew when it is over and not with each event.
+    async fn silent(&mut self) {
+        loop {
+            self.silence.as_mut().await;
+            let due = self.spoken_at + self.comment_after;
+            let is_silent = due <= Instant::now();
+            if is_silent {
+                self.spoken_at = Instant::now();
+            }
+            self.silence.as_mut().reset(self.spoken_at + self.comment_after);
+            if is_silent {
+                return;
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::{select, time::sleep};
+use tokio::time::timeout;
 use utoipa::IntoParams;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     job::{JobId, Version},
     metrics::{Held, StreamKind},
-    publish::Pace,
+    publish::{Interrupted, Pace},
     store::{Caller, Snapshot},
 };
 
@@ -100,12 +100,11 @@ impl<'a> Wait<'a> {
         let mut follower = context.streams().follow(caller, id, Pace::Calm);
         // Clients that came together shall not come back together.
         let span = jitter::shortened(Duration::from_secs(self.seconds.into()), 10);
-        select! {
-            found = follower.until(|snapshot| self.is_news(snapshot)) => return Ok(found?),
-            () = sleep(span) => {}
-            () = context.readiness().draining() => {}
+        match timeout(span, follower.until(|snapshot| self.is_news(snapshot))).await {
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(Interrupted::Store(error))) => Err(error.into()),
+            Ok(Err(Interrupted::Closing)) | Err(_) => Ok(follower.read().await?),
         }
-        Ok(follower.read().await?)
     }
 
     fn is_news(&self, snapshot: &Snapshot) -> bool {

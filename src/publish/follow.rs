@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use super::hub::{Hub, Pace, Watch};
 use crate::{
     job::JobId,
@@ -38,27 +40,40 @@ impl Follower {
     /// The first state of the job that is wanted, from now on; states that pass quickly may never be seen.
     ///
     /// # Errors
-    /// As [`JobStore::read`]: [`StoreError::NotFound`] as soon as the job is gone.
-    pub async fn until(&mut self, is_wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, StoreError> {
+    /// As [`JobStore::read`]: [`StoreError::NotFound`] as soon as the job is gone. [`Interrupted::Closing`] as soon as the
+    /// hub is closed.
+    pub async fn until(&mut self, is_wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, Interrupted> {
         let Self { watch, store, caller, id } = self;
-        until(watch, || store.read(*caller, id), is_wanted).await
+        until(watch, || store.read(*caller, id), is_wanted).await?.ok_or(Interrupted::Closing)
     }
 }
 
-/// Reads until what is read is wanted, and only after the watch was made.
+/// Why somebody who waits is not told more.
+#[derive(Clone, Debug, Error)]
+pub enum Interrupted {
+    /// The service goes down.
+    #[error("the service is going down")]
+    Closing,
+    /// What there is to tell cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Reads until what is read is wanted, and only after the watch was made; `None` once the hub is closed.
 pub(super) async fn until<T, E, F>(
     watch: &mut Watch,
     read: impl Fn() -> F,
     is_wanted: impl Fn(&T) -> bool,
-) -> Result<T, E>
+) -> Result<Option<T>, E>
 where
     F: Future<Output = Result<T, E>>,
 {
-    loop {
+    while !watch.is_closed() {
         let found = read().await?;
         if is_wanted(&found) {
-            return Ok(found);
+            return Ok(Some(found));
         }
         watch.moved().await;
     }
+    Ok(None)
 }

@@ -7,7 +7,10 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,7 @@ pub enum Pace {
 pub struct Hub {
     state: Mutex<State>,
     arrival: Notify,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +78,16 @@ impl Hub {
         Self::default()
     }
 
+    /// Sends away everybody who waits, and whoever comes later.
+    pub fn close(&self) {
+        let state = self.lock();
+        self.is_closed.store(true, Ordering::SeqCst);
+        for registered in state.topics.values() {
+            registered.topic.each.send_replace(());
+            registered.topic.calm.send_replace(());
+        }
+    }
+
     /// Registers a reader. What it reads from now on shows every move that it does not hear of.
     pub(super) fn watch(self: &Arc<Self>, key: &JobKey, pace: Pace) -> Watch {
         let member = self.join(&mut self.lock(), key);
@@ -81,7 +95,7 @@ impl Hub {
             Pace::Each => &member.topic.each,
             Pace::Calm => &member.topic.calm,
         };
-        Watch { moves: sender.subscribe(), _member: member }
+        Watch { moves: sender.subscribe(), member }
     }
 
     /// The jobs that have moved, with whether they have come to their end; waits until there are some.
@@ -175,10 +189,15 @@ impl Drop for Member {
 #[derive(Debug)]
 pub(super) struct Watch {
     moves: watch::Receiver<()>,
-    _member: Member,
+    member: Member,
 }
 
 impl Watch {
+    /// Whether there is no more waiting; whoever waits returns then.
+    pub(super) fn is_closed(&self) -> bool {
+        self.member.hub.is_closed.load(Ordering::SeqCst)
+    }
+
     /// Returns once the job has moved since this was made or last returned.
     pub(super) async fn moved(&mut self) {
         // Fails only without a sender, and the member has one.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cursor::Cursor,
-    follow::Follower,
+    follow::{Follower, Interrupted},
     frame::Format,
     step::{Place, Step},
     steps::Steps,
@@ -44,11 +44,11 @@ impl Reader {
     /// The next piece, once there is one; `None` after the end. May be given up and called again: nothing is lost.
     ///
     /// # Errors
-    /// The store's own, after which the reader may come back with the cursor it has.
-    pub async fn next(&mut self) -> Result<Option<Arc<Step>>, StoreError> {
+    /// After one, the reader may come back with the cursor it has.
+    pub async fn next(&mut self) -> Result<Option<Arc<Step>>, Interrupted> {
         while !self.is_over {
             let step = match self.step().await {
-                Err(StoreError::NotFound(_)) => Arc::new(self.deleted()),
+                Err(Interrupted::Store(StoreError::NotFound(_))) => Arc::new(self.deleted()),
                 Err(error) => return Err(error),
                 Ok(step) => step,
             };
@@ -61,7 +61,7 @@ impl Reader {
         Ok(None)
     }
 
-    async fn step(&mut self) -> Result<Arc<Step>, StoreError> {
+    async fn step(&mut self) -> Result<Arc<Step>, Interrupted> {
         let (place, created_at) = (self.place, self.created_at);
         let is_wanted = |snapshot: &Snapshot| {
             let job = snapshot.job();
@@ -73,7 +73,7 @@ impl Reader {
             return Ok(Arc::new(self.deleted()));
         }
         self.attempt = job.attempt;
-        self.steps.get(self.follower.store(), &snapshot, place, self.format).await
+        Ok(self.steps.get(self.follower.store(), &snapshot, place, self.format).await?)
     }
 
     fn deleted(&self) -> Step {

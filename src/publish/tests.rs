@@ -143,7 +143,7 @@ async fn reader(first: First, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>)
         Ok::<_, Infallible>(found)
     };
     let is_last = |version: &u32| *version == LAST;
-    let wait = async |mut watch: Watch| until(&mut watch, read, is_last).await.unwrap();
+    let wait = async |mut watch: Watch| until(&mut watch, read, is_last).await.unwrap().unwrap();
     match first {
         First::Register => wait(hub.watch(&key(), pace)).await,
         First::Read => {
@@ -154,7 +154,7 @@ async fn reader(first: First, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>)
             step().await;
             let mut watch = hub.watch(&key(), pace);
             watch.moved().await;
-            until(&mut watch, read, is_last).await.unwrap()
+            until(&mut watch, read, is_last).await.unwrap().unwrap()
         }
     }
 }
@@ -271,6 +271,16 @@ fn a_reader_that_comes_back_finds_the_job_still_resting() {
     assert!(!has_moved(&mut calm));
     told.passes(100);
     assert!(has_moved(&mut calm));
+}
+
+#[test]
+fn whoever_waits_is_sent_away_when_the_hub_closes() {
+    let told = Told::new();
+    let mut watches = [told.hub.watch(&key(), Pace::Each), told.hub.watch(&key(), Pace::Calm)];
+    assert!(watches.iter_mut().all(|watch| !watch.is_closed() && !has_moved(watch)));
+    told.hub.close();
+    assert!(watches.iter_mut().all(|watch| watch.is_closed() && has_moved(watch)));
+    assert!(told.hub.watch(&key(), Pace::Each).is_closed());
 }
 
 #[test]

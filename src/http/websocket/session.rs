@@ -24,9 +24,9 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    http::{context::Context, readiness::Readiness},
+    http::context::Context,
     metrics::{Held, StreamKind},
-    publish::{Reader, Step},
+    publish::{Interrupted, Reader, Step},
 };
 
 /// What a client may say at once; there is nothing that it has to say.
@@ -41,7 +41,6 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 /// A WebSocket and what it is told.
 pub(super) struct Session {
     reader: Reader,
-    readiness: Readiness,
     frames: Counter,
     ping_every: Duration,
     _open: Held,
@@ -73,7 +72,6 @@ impl Session {
         let metrics = context.push_metrics();
         Self {
             reader,
-            readiness: context.readiness().clone(),
             frames: metrics.frames(StreamKind::WebSocket),
             ping_every: Duration::from_secs(context.settings().stream.comment_seconds.into()),
             _open: Held::new(metrics.open(StreamKind::WebSocket)),
@@ -99,7 +97,6 @@ impl Session {
         loop {
             let told = select! {
                 biased;
-                () = self.readiness.draining() => return Ending::Closed(CloseCode::Away, "the service is going down"),
                 heard = socket.next() => match heard {
                     Some(Ok(_)) => {
                         is_answered = true;
@@ -111,10 +108,13 @@ impl Session {
                 step = self.reader.next() => match step {
                     Ok(Some(step)) => {
                         self.frames.inc_by(step.frames());
-                        self.tell(socket, &step).await
+                        tell(socket, &step).await
                     }
                     Ok(None) => return Ending::Closed(CloseCode::Normal, "nothing follows"),
-                    Err(cause) => {
+                    Err(Interrupted::Closing) => {
+                        return Ending::Closed(CloseCode::Away, "the service is going down");
+                    }
+                    Err(Interrupted::Store(cause)) => {
                         tracing::warn!(%cause, "a stream broke off");
                         return Ending::Closed(CloseCode::Error, "come back later");
                     }
@@ -131,21 +131,13 @@ impl Session {
             }
         }
     }
+}
 
-    /// Sends the messages of a step, unless the service goes down meanwhile and the client does not read.
-    async fn tell(&self, socket: &mut Socket, step: &Step) -> Result<(), tungstenite::Error> {
-        let send = async {
-            for text in step.texts() {
-                socket.feed(Message::Text(Utf8Bytes::try_from(text.clone())?)).await?;
-            }
-            socket.flush().await
-        };
-        select! {
-            biased;
-            sent = send => sent,
-            () = self.readiness.draining() => Ok(()),
-        }
+async fn tell(socket: &mut Socket, step: &Step) -> Result<(), tungstenite::Error> {
+    for text in step.texts() {
+        socket.feed(Message::Text(Utf8Bytes::try_from(text.clone())?)).await?;
     }
+    socket.flush().await
 }
 
 fn pings(every: Duration) -> Interval {
