@@ -17,7 +17,7 @@ use tokio::{
     time::{self, Sleep},
 };
 
-/// Up to which size copying slices together costs less than to have the kernel gather them: half a microsecond less for a
+/// Up to which size copying slices together costs less than to have the kernel gather them: a microsecond less for a
 /// head and a small body, measured.
 const TOGETHER_BYTES_MAX: usize = 2048;
 
