@@ -21,7 +21,7 @@ pub use self::{
     apply::{Applied, Rejection},
     change::{Append, Cancel, Change, Edit, Guard, Heartbeat, LabelEdit, Patch, Retry},
     document::Document,
-    id::{Attempt, JobId, JobKey, Kind, Malformed, Tenant, Version},
+    id::{Attempt, JobId, JobKey, Kind, Malformed, Tenant, Version, digits},
     json::Json,
     labels::{LabelKey, LabelValue, Labels},
     log::{LINES_MARKS, Lines, LogLine, LogWindow, Mark, Origin, Seq, Writer, printable},

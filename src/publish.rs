@@ -22,5 +22,5 @@ pub use self::{
     hub::{Hub, Pace, Publisher},
     reader::Reader,
     step::Step,
-    streams::{Since, StreamSettings, Streams},
+    streams::{Settings, Since, Streams},
 };

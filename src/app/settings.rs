@@ -81,8 +81,8 @@ pub(super) fn http(config: &Config) -> http::Settings {
 }
 
 /// Bounds of streams.
-pub(super) fn streams(config: &Config) -> publish::StreamSettings {
-    publish::StreamSettings { step_bytes: config.push.step_bytes, cache_bytes_max: config.push.cache_bytes_max }
+pub(super) fn streams(config: &Config) -> publish::Settings {
+    publish::Settings { step_bytes: config.push.step_bytes, cache_bytes_max: config.push.cache_bytes_max }
 }
 
 /// Settings of the connections.

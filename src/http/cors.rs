@@ -9,8 +9,7 @@ use axum::http::{
 use tower_http::cors::{Any, CorsLayer};
 
 use super::{
-    events::LAST_EVENT_ID,
-    extract::{IDEMPOTENCY_KEY, PREFER},
+    extract::{IDEMPOTENCY_KEY, LAST_EVENT_ID, PREFER},
     reply::{IDEMPOTENCY_REPLAYED, MILEPOST_CANCEL, PREFERENCE_APPLIED},
     request_id::X_REQUEST_ID,
 };

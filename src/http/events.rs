@@ -1,8 +1,8 @@
 //! A job's changes as server-sent events.
 
 use axum::{
-    extract::{FromRequestParts, State},
-    http::{HeaderName, StatusCode, request::Parts},
+    extract::State,
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use utoipa::IntoParams;
@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use super::{
     context::Context,
     error::ApiError,
-    extract::JobPath,
+    extract::{JobPath, LastEventId},
     jobs::line_count,
     live,
     openapi::{BadParameters, NoJob, NoStore, OfJob},
@@ -21,8 +21,6 @@ use crate::{
     publish::{Cursor, FrameFormat, Since},
     store::Caller,
 };
-
-pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Where a stream begins.
 #[derive(Clone, Debug, IntoParams)]
@@ -51,19 +49,6 @@ impl StreamParams {
             None => Since::Nothing { lines },
             Some(text) => Since::Cursor { cursor: Cursor::parse(text), lines },
         }
-    }
-}
-
-/// What the client says it was sent last, in its own words.
-#[derive(Debug)]
-pub(super) struct LastEventId(Option<String>);
-
-impl FromRequestParts<Context> for LastEventId {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
-        let header = parts.headers.get(&LAST_EVENT_ID);
-        Ok(Self(header.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned())))
     }
 }
 

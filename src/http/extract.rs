@@ -12,14 +12,16 @@ use axum::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-use super::{context::Context, error::ApiError, query::digits, tags::Tags};
+use super::{context::Context, error::ApiError, tags::Tags};
 use crate::{
-    job::{JobId, Version},
+    job::{JobId, Version, digits},
     store::Caller,
 };
 
 /// The header under which a creation happens only once.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header of the last event that a client has.
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Wishes of a client (RFC 7240).
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -42,6 +44,10 @@ pub(super) struct IfNoneMatch(Option<Tags>);
 /// The key under which a creation happens only once, if there is one.
 #[derive(Debug)]
 pub(super) struct OnceKey(pub(super) Option<String>);
+
+/// What the client says it was sent last, in its own words.
+#[derive(Debug)]
+pub(super) struct LastEventId(pub(super) Option<String>);
 
 /// What the client would rather have; what it asks for and the service does not know is ignored, as RFC 7240 says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +169,15 @@ impl FromRequestParts<Context> for OnceKey {
                 Err(ApiError::Header { name: "Idempotency-Key", rule: "one key of 1 to 255 visible ASCII characters" })
             }
         }
+    }
+}
+
+impl FromRequestParts<Context> for LastEventId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
+        let header = parts.headers.get(&LAST_EVENT_ID);
+        Ok(Self(header.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned())))
     }
 }
 

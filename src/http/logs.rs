@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     accept,
     bodies::{AppendBody, SEQ_MAX},
-    body::Body,
+    body::{Body, Media},
     context::Context,
     error::ApiError,
     extract::{IfMatch, JobPath, Prefer},
@@ -33,9 +33,9 @@ use crate::{
     store::{Caller, JobStore},
 };
 
-const PLAIN: &str = "text/plain";
+const PLAIN: &str = Media::Text.as_str();
 const PLAIN_UTF8: &str = "text/plain; charset=utf-8";
-const NDJSON: &str = "application/x-ndjson";
+const NDJSON: &str = Media::Ndjson.as_str();
 
 /// What goes with lines that are sent as text or as lines of JSON. A JSON body says it itself, but for `attempt`, which
 /// may be in either.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use axum::{extract::FromRequestParts, http::request::Parts};
 
 use super::{context::Context, error::ApiError};
-use crate::job::{Attempt, Malformed};
+use crate::job::{Attempt, Malformed, digits};
 
 /// What can be made of query parameters.
 pub(super) trait FromParams: Sized {
@@ -106,12 +106,6 @@ impl<'a> Params<'a> {
             }
         }
     }
-}
-
-/// A number written in nothing but digits.
-pub(super) fn digits(text: &str) -> Option<u64> {
-    // The standard parser would take a plus sign, too.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// Undoes the encoding of forms: plus signs are spaces, and `%` begins two hexadecimal digits.

@@ -4,7 +4,7 @@
 
 use axum::http::HeaderValue;
 
-use crate::job::Version;
+use crate::job::{Version, digits};
 
 /// The tags of an If-Match or If-None-Match.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn is_gap(c: char) -> bool {
 /// The version that `v12` stands for.
 fn version(opaque: &str) -> Option<Version> {
     let number = opaque.strip_prefix('v')?;
-    if number.starts_with('0') { None } else { super::query::digits(number) }
+    if number.starts_with('0') { None } else { digits(number) }
 }
 
 /// The tag of a version.

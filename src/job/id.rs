@@ -20,6 +20,11 @@ pub struct Malformed(pub &'static str);
 /// Counts the changes of one job that readers can see, from 1.
 pub type Version = u64;
 
+/// A number written in nothing but digits: the standard parser would take a plus sign, too.
+pub fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// Whose job it is. There is one tenant, number 0, until tokens exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tenant(pub u32);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::job::{Job, Seq, Version};
+use crate::job::{Job, Seq, Version, digits};
 
 /// What a reader has of a job: the state of a version, and the log up to a line. Outlives connections and restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,13 +27,8 @@ impl Cursor {
     /// The cursor that `<version>.<seq>` stands for; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (version, seq) = text.split_once('.')?;
-        Some(Self { version: number(version)?, seq: number(seq)? })
+        Some(Self { version: digits(version)?, seq: digits(seq)? })
     }
-}
-
-/// A number as [`Cursor`] writes it: the standard parser would take a plus sign, too.
-fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 impl fmt::Display for Cursor {

@@ -29,7 +29,7 @@ pub enum FrameFormat {
 /// How lines are written that come without the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogFormat {
-    /// Bare lines for a terminal. One of three dots stands for lines that are missing.
+    /// Bare lines for a terminal. A line that begins with an ellipsis says which lines are missing.
     Text,
     /// Lines of JSON. Missing ones show in the numbers.
     Ndjson,

@@ -7,7 +7,7 @@ use quick_cache::{Weighter, sync::Cache};
 use super::{
     frame::Format,
     step::{Place, Step},
-    streams::StreamSettings,
+    streams::Settings,
 };
 use crate::{
     job::{JobKey, LogLine, Timestamp, Version},
@@ -43,7 +43,7 @@ impl Weighter<StepKey, Arc<Step>> for Weight {
 }
 
 impl Steps {
-    pub(super) fn new(settings: StreamSettings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         /// Only sizes the hash tables at first; the weight is what bounds them.
         const ITEMS_EXPECTED: usize = 1000;
         let made = Cache::with_weighter(ITEMS_EXPECTED, settings.cache_bytes_max, Weight);

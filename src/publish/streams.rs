@@ -18,7 +18,7 @@ use crate::{
 
 /// Bounds of streams; all of them are configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct StreamSettings {
+pub struct Settings {
     /// Bytes of log text in one step.
     pub step_bytes: usize,
     /// Memory for steps that other readers may want, too.
@@ -52,7 +52,7 @@ pub enum Since {
 
 impl Streams {
     /// Streams of what is in this store and told by this hub.
-    pub fn new(hub: Arc<Hub>, store: JobStore, settings: StreamSettings) -> Self {
+    pub fn new(hub: Arc<Hub>, store: JobStore, settings: Settings) -> Self {
         Self { hub, store, steps: Arc::new(Steps::new(settings)) }
     }
 
@@ -72,17 +72,15 @@ impl Streams {
         since: Since,
         format: FrameFormat,
     ) -> Result<Reader, StoreError> {
-        let follower = self.follow(caller, id, Pace::Each);
-        let snapshot = follower.read().await?;
-        let job = snapshot.job();
-        let newest = Cursor::of(job);
-        let start = |is_reset, lines| Place::Start { is_reset, seq: newest.seq.saturating_sub(lines) };
-        let place = match since {
-            Since::Nothing { lines } => start(false, lines),
-            Since::Cursor { cursor: Some(cursor), .. } if cursor.is_within(newest) => Place::At(cursor),
-            Since::Cursor { lines, .. } => start(true, lines),
+        let place = |newest: Cursor| {
+            let start = |is_reset, lines| Place::Start { is_reset, seq: newest.seq.saturating_sub(lines) };
+            match since {
+                Since::Nothing { lines } => start(false, lines),
+                Since::Cursor { cursor: Some(cursor), .. } if cursor.is_within(newest) => Place::At(cursor),
+                Since::Cursor { lines, .. } => start(true, lines),
+            }
         };
-        Ok(Reader::new(follower, self.steps.clone(), Format::Frames(format), place, job))
+        self.reader(caller, id, Format::Frames(format), place).await
     }
 
     /// A reader of a job's log alone, after this line, which may be ahead of the log.
@@ -96,10 +94,18 @@ impl Streams {
         after: Seq,
         format: LogFormat,
     ) -> Result<Reader, StoreError> {
+        let place = |newest: Cursor| Place::At(Cursor { seq: after.min(newest.seq), ..newest });
+        self.reader(caller, id, Format::Log(format), place).await
+    }
+
+    /// A reader who begins at this place, given the newest there is.
+    async fn reader<P>(&self, caller: Caller, id: JobId, format: Format, place: P) -> Result<Reader, StoreError>
+    where
+        P: FnOnce(Cursor) -> Place,
+    {
         let follower = self.follow(caller, id, Pace::Each);
         let snapshot = follower.read().await?;
-        let newest = Cursor::of(snapshot.job());
-        let place = Place::At(Cursor { seq: after.min(newest.seq), ..newest });
-        Ok(Reader::new(follower, self.steps.clone(), Format::Log(format), place, snapshot.job()))
+        let job = snapshot.job();
+        Ok(Reader::new(follower, self.steps.clone(), format, place(Cursor::of(job)), job))
     }
 }

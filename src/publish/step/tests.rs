@@ -1,6 +1,6 @@
 //! A reader that is cut off anywhere and comes back, against what the job and its log became.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use serde_json::{Value, json};
 
 use super::*;
@@ -182,8 +182,13 @@ impl Reader {
     }
 }
 
+fn config() -> ProptestConfig {
+    let seeds = FileFailurePersistence::Direct("src/publish/step/regressions.txt");
+    ProptestConfig { failure_persistence: Some(Box::new(seeds)), ..ProptestConfig::with_cases(2000) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(config())]
 
     #[test]
     fn whoever_comes_back_has_every_line_once_and_the_last_state(

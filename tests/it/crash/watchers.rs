@@ -54,6 +54,8 @@ struct Watcher {
     version: u64,
     progress: f64,
     job: Value,
+    /// How many more events it hears before it breaks its connection.
+    patience: u64,
     resumed: u32,
 }
 
@@ -71,6 +73,7 @@ impl Watcher {
         let mut life = 0;
         loop {
             let (at, url) = alive(&mut self.address, life).await;
+            self.patience = 1 + self.random.below(LINES / 4);
             let cut = match self.way {
                 Way::Events => self.events(&url).await,
                 Way::WebSocket => self.websocket(&url).await,
@@ -85,11 +88,6 @@ impl Watcher {
         }
     }
 
-    /// After how many more events it breaks its connection.
-    fn patience(&mut self) -> u64 {
-        1 + self.random.below(LINES / 4)
-    }
-
     async fn events(&mut self, url: &str) -> Cut {
         let mut request = self.http.get(format!("{url}/jobs/j/events?logs=all"));
         if let Some(id) = &self.id {
@@ -101,7 +99,6 @@ impl Watcher {
             return Cut::End;
         }
         assert_eq!(response.status(), 200);
-        let mut left = self.patience();
         let mut text = Vec::new();
         loop {
             let piece = timeout(PATIENCE, response.chunk()).await.expect("nothing comes");
@@ -118,12 +115,8 @@ impl Watcher {
                     continue;
                 };
                 let (event, data) = rest.split_once("\ndata: ").expect("data");
-                if self.told(event, id, data) {
-                    return Cut::End;
-                }
-                left -= 1;
-                if left == 0 {
-                    return Cut::OnPurpose;
+                if let Some(cut) = self.told(event, id, data) {
+                    return cut;
                 }
             }
             text.drain(..read);
@@ -138,7 +131,6 @@ impl Watcher {
         else {
             return Cut::ByDeath;
         };
-        let mut left = self.patience();
         loop {
             let text = match timeout(PATIENCE, socket.next()).await.expect("nothing comes") {
                 Some(Ok(Message::Text(text))) => text,
@@ -150,12 +142,8 @@ impl Watcher {
                 text.strip_prefix("{\"event\":\"").and_then(|rest| rest.split_once('"')).expect("event");
             let (id, rest) = rest.strip_prefix(",\"id\":\"").and_then(|rest| rest.split_once('"')).expect("id");
             let data = rest.strip_prefix(",\"data\":").and_then(|rest| rest.strip_suffix('}')).expect("data");
-            if self.told(event, id, data) {
-                return Cut::End;
-            }
-            left -= 1;
-            if left == 0 {
-                return Cut::OnPurpose;
+            if let Some(cut) = self.told(event, id, data) {
+                return cut;
             }
         }
     }
@@ -179,8 +167,8 @@ impl Watcher {
         }
     }
 
-    /// Takes an event; returns whether it was the last.
-    fn told(&mut self, event: &str, id: &str, data: &str) -> bool {
+    /// Takes an event; `Some` when it hears no more on this connection.
+    fn told(&mut self, event: &str, id: &str, data: &str) -> Option<Cut> {
         self.id = Some(id.to_owned());
         match event {
             "log" => {
@@ -193,11 +181,12 @@ impl Watcher {
             "job" => self.saw(serde_json::from_str(data).expect("JSON")),
             "end" => {
                 assert_eq!((self.seq, &self.job["done"]), (LINES, &json!(true)), "the end comes last");
-                return true;
+                return Some(Cut::End);
             }
             other => panic!("{other} {id} {data}"),
         }
-        false
+        self.patience -= 1;
+        (self.patience == 0).then_some(Cut::OnPurpose)
     }
 
     fn saw(&mut self, mut job: Value) {
@@ -283,7 +272,9 @@ pub(super) async fn everybody_has_the_whole_story(seed: u64) {
         let way = [Way::Events, Way::WebSocket, Way::Events, Way::Polls][number % 4];
         let (id, job) = (None, Value::Null);
         let (address, http, random) = (at.clone(), http.clone(), random.fork());
-        let watcher = Watcher { way, random, address, http, id, seq: 0, version: 0, progress: 0.0, job, resumed: 0 };
+        let (patience, resumed) = (0, 0);
+        let watcher =
+            Watcher { way, random, address, http, id, seq: 0, version: 0, progress: 0.0, job, patience, resumed };
         watchers.spawn(watcher.run());
     }
     let (appended, mut lines) = watch::channel(0);
