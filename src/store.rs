@@ -19,12 +19,12 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 
-pub use self::{cache::Snapshot, committer::Committer, error::StoreError};
 use self::{
-    cache::{Cache, Read},
+    cache::Cache,
     committer::{Changed, Horizon, Reply, Verdict},
     queue::{Queue, Request, Submission},
 };
+pub use self::{cache::Snapshot, committer::Committer, error::StoreError};
 use crate::{
     clock::Clock,
     engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Page},
@@ -220,14 +220,10 @@ impl JobStore {
     pub async fn ensure(&self, caller: Caller, new: NewJob) -> Result<Created, StoreError> {
         let key = new.spec.key.clone();
         let kind = new.spec.kind.clone();
-        match self.find(&key).await? {
-            Read::Job(_) => {}
-            Read::Reserved(until) if until > self.inner.clock.now() => return Err(StoreError::JobDeleted { until }),
-            Read::Reserved(_) | Read::Missing => {
-                if let Some(created) = self.make(new, None).await? {
-                    return Ok(created);
-                }
-            }
+        // What memory does not have is not looked for first: creations are made in the order in which they are asked for.
+        let is_known = self.inner.cache.get(&key).is_some();
+        if !is_known && let Some(created) = self.make(new, None).await? {
+            return Ok(created);
         }
         let standing = self.standing(caller, &key.id, Creation::Stood).await?;
         if standing.job.spec.kind == kind {
@@ -302,13 +298,11 @@ impl JobStore {
     /// [`StoreError::NotFound`], or the store's own.
     pub async fn read(&self, caller: Caller, id: &JobId) -> Result<Snapshot, StoreError> {
         let key = caller.key(id);
-        match self.inner.cache.get(&key) {
-            Some(snapshot) => Ok(snapshot),
-            None => match self.find(&key).await? {
-                Read::Job(snapshot) => Ok(snapshot),
-                Read::Reserved(_) | Read::Missing => Err(StoreError::NotFound(key.id)),
-            },
+        if let Some(snapshot) = self.inner.cache.get(&key) {
+            return Ok(snapshot);
         }
+        let found = self.inner.cache.get_or_load(&key, self.inner.engine.find(&key)).await?;
+        found.ok_or(StoreError::NotFound(key.id))
     }
 
     /// The document that a poll gets: the job with the last lines of its log. Encoded once for each version.
@@ -424,11 +418,6 @@ impl JobStore {
     /// Takes no more changes; those that wait are still committed and answered.
     pub fn close(&self) {
         self.inner.queue.close();
-    }
-
-    /// The job, as memory or else the engine has it.
-    async fn find(&self, key: &JobKey) -> Result<Read, StoreError> {
-        Ok(self.inner.cache.get_or_load(key, self.inner.engine.find(key)).await?)
     }
 
     async fn make(&self, new: NewJob, once: Option<(String, Once)>) -> Result<Option<Created>, StoreError> {

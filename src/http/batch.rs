@@ -47,7 +47,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Send a JSON array, or newline-delimited JSON. With `Accept: application/x-ndjson` each result is sent as a line of
 /// its own when its operation is durable, and newline-delimited operations are read as they come, over as long a
 /// connection as the client likes; otherwise the answer comes as a whole. Each operation is on its own: one that is
-/// refused does not stop the others. Operations of one job are done in their order.
+/// refused does not stop the others. They are done in their order.
 #[utoipa::path(
     post,
     path = "/batch",

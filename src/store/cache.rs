@@ -13,7 +13,7 @@ use quick_cache::{
 
 use crate::{
     engine::{EngineError, Found, Stored},
-    job::{Job, JobKey, Json, Timestamp, Version},
+    job::{Job, JobKey, Json, Version},
 };
 
 /// A job as it was at one moment, with its document once a poll has asked for it. Clones are the same one.
@@ -97,23 +97,20 @@ impl Cache {
         self.jobs.get(key)
     }
 
-    /// The job, from memory or else from `load`, which is called once for all who ask meanwhile.
-    pub(super) async fn get_or_load<F>(&self, key: &JobKey, load: F) -> Result<Read, EngineError>
+    /// The job, if there is one, from memory or else from `load`, which is called once for all who ask meanwhile.
+    pub(super) async fn get_or_load<F>(&self, key: &JobKey, load: F) -> Result<Option<Snapshot>, EngineError>
     where
         F: Future<Output = Result<Found, EngineError>>,
     {
         match self.jobs.get_value_or_guard_async(key).await {
-            Ok(snapshot) => Ok(Read::Job(snapshot)),
-            Err(place) => match load.await? {
-                Found::Job(stored) => {
-                    let snapshot = Snapshot::new(stored);
-                    // Fails when a commit was faster; what was read is then as old as the request, which is fresh enough.
-                    let _overtaken = place.insert(snapshot.clone());
-                    Ok(Read::Job(snapshot))
-                }
-                Found::Reserved(until) => Ok(Read::Reserved(until)),
-                Found::Missing => Ok(Read::Missing),
-            },
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(place) => {
+                let Found::Job(stored) = load.await? else { return Ok(None) };
+                let snapshot = Snapshot::new(stored);
+                // Fails when a commit was faster; what was read is then as old as the request, which is fresh enough.
+                let _overtaken = place.insert(snapshot.clone());
+                Ok(Some(snapshot))
+            }
         }
     }
 
@@ -152,11 +149,4 @@ impl Cache {
     fn has_room(&self, snapshot: &Snapshot) -> bool {
         snapshot.0.weight <= self.jobs.shard_capacity() / 2
     }
-}
-
-/// What an id leads to, with a job as readers see it.
-pub(super) enum Read {
-    Job(Snapshot),
-    Reserved(Timestamp),
-    Missing,
 }

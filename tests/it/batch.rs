@@ -99,6 +99,17 @@ async fn operations_on_one_job_share_commits_and_keep_their_order() {
     server.stop().await;
 }
 
+each_engine!(jobs_are_made_in_the_order_of_their_operations, |server| async move {
+    let expected: Vec<_> = (0..300).map(|number| format!("j{number}")).collect();
+    let operations: Vec<_> = expected.iter().map(|id| json!({"op": "create", "id": id, "kind": "k"})).collect();
+    assert!(
+        statuses(&server.post("/batch", json!(operations)).await.is(200).json()).iter().all(|status| *status == 201)
+    );
+    let list = server.get("/jobs?order=oldest&limit=300").await.is(200).json();
+    let listed: Vec<_> = list["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
+    assert_eq!(listed, expected);
+});
+
 each_engine!(an_empty_batch_has_no_results, |server| async move {
     assert_eq!(server.post("/batch", json!([])).await.is(200).text, "{\"results\":[]}");
     let answer = server.call("POST", "/batch").body(NDJSON, "\n \n").await.is(200);
