@@ -46,7 +46,7 @@ pub struct ServerSettings {
     pub header_bytes_max: usize,
     /// How long a client may take for its headers, and how long a connection may be idle.
     pub header_read_seconds: u32,
-    /// How long a client may read nothing of its answer.
+    /// How long a client may read nothing of its answer; less once the server is told to stop.
     pub write_stall_seconds: u32,
     /// How long open requests may take to end.
     pub drain_seconds: u32,
@@ -121,7 +121,7 @@ impl Server {
             return;
         }
         let patience = Duration::from_secs(self.settings.write_stall_seconds.into());
-        let stream = TokioIo::new(Stalling::new(stream, patience, self.stalled.clone()));
+        let stream = TokioIo::new(Stalling::new(stream, patience, stop.clone(), self.stalled.clone()));
         let afterlife = Afterlife::default();
         let service = Service { routes: self.routes.clone(), afterlife: afterlife.clone() };
         let connection = self.http.serve_connection(stream, service).with_upgrades();

@@ -21,7 +21,7 @@ use milepost::{
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::{net::TcpSocket, sync::Mutex};
 
 /// A test for each engine: `each_engine!(name, |server| async move { ... })`, or with a configuration of its own,
 /// `each_engine!(name, |config| { ... }, |server| async move { ... })`.
@@ -195,6 +195,18 @@ impl Server {
         tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("never {count} {kind}"));
     }
 
+    /// Returns when the streams have sent nothing for a while.
+    pub(crate) async fn until_still(&self) {
+        let (mut last, mut still) = (String::new(), 0);
+        while still < 50 {
+            let metrics = self.get("/metrics").await.is(200).text;
+            let frames: String =
+                metrics.lines().filter(|line| line.starts_with("milepost_push_frames_total")).collect();
+            still = if frames == last { still + 1 } else { 0 };
+            last = frames;
+        }
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -203,6 +215,15 @@ impl Server {
     /// A connection of one's own.
     pub(crate) fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).unwrap()
+    }
+
+    /// A connection of one's own of which the kernel takes next to nothing before it is read.
+    pub(crate) async fn connect_narrow(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = socket.connect(self.address).await.unwrap().into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
     }
 }
 

@@ -1,7 +1,8 @@
 //! Connections whose client does not read.
 //!
 //! Promises: a write that makes no progress for the given time fails, so that a client that reads nothing holds its
-//! connection, and what waits to be sent on it, only so long. Costs nothing while writes make progress.
+//! connection, and what waits to be sent on it, only so long; less when the service goes down. Costs nothing while writes
+//! make progress.
 
 use std::{
     io::{self, IoSlice},
@@ -11,11 +12,17 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
+use futures_util::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{self, Sleep},
+    select, time,
 };
+
+use crate::tasks::Stop;
+
+/// How long a write may make no progress once the service goes down.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Up to which size copying slices together costs less than to have the kernel gather them: a microsecond less for a
 /// frame of a stream, measured. For a head and a body, which are two slices, it is no gain.
@@ -32,19 +39,19 @@ fn together(slices: &[IoSlice<'_>]) -> Option<ArrayVec<u8, TOGETHER_BYTES_MAX>> 
 }
 
 /// A stream whose writes may stall only so long.
-#[derive(Debug)]
 pub(super) struct Stalling<T> {
     stream: T,
     patience: Duration,
+    stop: Stop,
     /// Those that were given up.
     cut: Counter,
-    /// Runs from the first write that made no progress.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// Begins with the first write that makes no progress, and is over when it has made none for too long.
+    stalled: Option<BoxFuture<'static, ()>>,
 }
 
 impl<T> Stalling<T> {
-    pub(super) fn new(stream: T, patience: Duration, cut: Counter) -> Self {
-        Self { stream, patience, cut, stalled: None }
+    pub(super) fn new(stream: T, patience: Duration, stop: Stop, cut: Counter) -> Self {
+        Self { stream, patience, stop, cut, stalled: None }
     }
 
     /// What a write comes to, with regard to how long none has made progress.
@@ -53,11 +60,22 @@ impl<T> Stalling<T> {
             self.stalled = None;
             return written;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(time::sleep(patience)));
+        let (patience, stop) = (self.patience, &self.stop);
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(too_long(patience, stop.clone())));
         ready!(stalled.as_mut().poll(context));
         self.cut.inc();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
+    }
+}
+
+/// Over after `patience`, or soon after the service is told to stop.
+async fn too_long(patience: Duration, mut stop: Stop) {
+    select! {
+        () = time::sleep(patience) => {}
+        () = async {
+            stop.requested().await;
+            time::sleep(LAST_PATIENCE).await;
+        } => {}
     }
 }
 
@@ -108,23 +126,41 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::tasks;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_given_up() {
         let (server, _client) = tokio::io::duplex(16);
-        let (begun, cut) = (time::Instant::now(), Counter::default());
-        let error = Stalling::new(server, PATIENCE, cut.clone()).write_all(&[0; 17]).await.unwrap_err();
+        let (begun, cut, (_stopper, stop)) = (time::Instant::now(), Counter::default(), tasks::stop());
+        let error = Stalling::new(server, PATIENCE, stop, cut.clone()).write_all(&[0; 17]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < 2 * PATIENCE);
         assert_eq!(cut.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_does_not_hold_the_service_up() {
+        let (server, _client) = tokio::io::duplex(16);
+        let (begun, (stopper, stop)) = (time::Instant::now(), tasks::stop());
+        let mut server = Stalling::new(server, PATIENCE, stop, Counter::default());
+        let stopped_at = async {
+            time::sleep(PATIENCE / 3).await;
+            stopper.stop();
+            begun.elapsed()
+        };
+        let (written, stopped_at) = tokio::join!(server.write_all(&[0; 17]), stopped_at);
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let held = begun.elapsed() - stopped_at;
+        assert!(held >= LAST_PATIENCE && held < 2 * LAST_PATIENCE, "{held:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_slowly_is_served() {
         let (server, mut client) = tokio::io::duplex(16);
-        let mut server = Stalling::new(server, PATIENCE, Counter::default());
+        let (_stopper, stop) = tasks::stop();
+        let mut server = Stalling::new(server, PATIENCE, stop, Counter::default());
         let bytes = [7; 16 * 5];
         let read = async {
             let mut all = Vec::new();
