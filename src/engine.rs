@@ -3,6 +3,7 @@
 //! Promises: what [`Engine::commit`] reports as committed survives the machine's death, and no reader sees it earlier.
 //! Knows nothing of HTTP, of who waits for a job, or of what a change means: that was decided before.
 
+mod feed;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+pub use self::feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past};
 use crate::job::{Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, Seq, Status, Tenant, Timestamp};
 
 /// A durable home of jobs. Dyn-safe, so that nothing above is generic over it.
@@ -48,6 +50,17 @@ pub trait Engine: Send + Sync + 'static {
 
     /// One page of the jobs of a tenant.
     async fn list(&self, query: ListQuery) -> Result<Page, EngineError>;
+
+    /// The last entry of a tenant's feed. Whoever reads jobs after this has everything up to there.
+    async fn feed_end(&self, tenant: Tenant) -> Result<FeedPlace, EngineError>;
+
+    /// What has moved after a place of a feed; `None` when that is no place of this feed, or was so long ago that it is
+    /// forgotten.
+    async fn feed(&self, query: FeedQuery) -> Result<Option<FeedPage>, EngineError>;
+
+    /// What has become, in their order, of the jobs of these numbers, which had moved by this place of the feed; `None`
+    /// when what is needed to tell is forgotten.
+    async fn fed(&self, tenant: Tenant, numbers: Vec<u64>, by: FeedPlace) -> Result<Option<Vec<Fed>>, EngineError>;
 
     /// How many jobs there are of each kind in each status.
     async fn counts(&self) -> Result<Vec<Count>, EngineError>;

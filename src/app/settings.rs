@@ -18,6 +18,7 @@ pub(super) fn sqlite(config: &Config) -> sqlite::Settings {
         reader_cache_bytes: config.sqlite.reader_cache_bytes,
         checkpoint_pages: config.sqlite.checkpoint_pages,
         kinds_max: config.jobs.kinds_max,
+        feed_retain_seconds: config.push.feed_retain_seconds,
     }
 }
 

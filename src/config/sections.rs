@@ -231,6 +231,9 @@ pub struct Push {
     /// Bytes of steps kept for other readers.
     #[serde(deserialize_with = "within::<0, 1_099_511_627_776, _, _>")]
     pub cache_bytes_max: u64,
+    /// Time that an entry of a feed is kept.
+    #[serde(deserialize_with = "within::<1, 604_800, _, _>")]
+    pub feed_retain_seconds: u32,
 }
 
 /// `[log]`

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod error;
 mod export;
+mod feed;
 mod list;
 mod log;
 mod poison;
@@ -27,7 +28,10 @@ use rusqlite::{Connection, backup::Backup};
 use tokio::sync::mpsc;
 
 use self::{error::fault, read::Readers, record::Table, writer::Writer};
-use super::{Count, Engine, EngineError, Exported, Found, ListQuery, LogSlice, Once, Outcome, Page, Stored, Write};
+use super::{
+    Count, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice, Once,
+    Outcome, Page, Stored, Write,
+};
 use crate::{
     clock::Clock,
     job::{JobKey, Json, Kind, LogLine, Status, Tenant, Timestamp},
@@ -49,6 +53,8 @@ pub struct Settings {
     pub checkpoint_pages: u32,
     /// Kinds of jobs a tenant may have.
     pub kinds_max: usize,
+    /// How long an entry of a feed is kept.
+    pub feed_retain_seconds: u32,
 }
 
 /// A store in a directory.
@@ -152,6 +158,18 @@ impl Engine for Sqlite {
 
     async fn list(&self, query: ListQuery) -> Result<Page, EngineError> {
         self.readers.read(move |connection| list::page(connection, &query)).await
+    }
+
+    async fn feed_end(&self, tenant: Tenant) -> Result<FeedPlace, EngineError> {
+        Ok(self.writer.feed_end(tenant))
+    }
+
+    async fn feed(&self, query: FeedQuery) -> Result<Option<FeedPage>, EngineError> {
+        self.readers.read(move |connection| feed::page(connection, &query)).await
+    }
+
+    async fn fed(&self, tenant: Tenant, numbers: Vec<u64>, by: FeedPlace) -> Result<Option<Vec<Fed>>, EngineError> {
+        self.readers.read(move |connection| feed::fed(connection, tenant, &numbers, by)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, EngineError> {

@@ -155,6 +155,11 @@ impl Job {
 
     /// Whether a reader can tell this job from another state of it. Versions count just these differences.
     fn looks_like(&self, other: &Self) -> bool {
+        !self.has_news_since(other) && self.log.count == other.log.count && self.log.dropped == other.log.dropped
+    }
+
+    /// Whether it tells a reader more than an earlier state of it did, its log aside.
+    pub fn has_news_since(&self, earlier: &Self) -> bool {
         let Self {
             spec: _,
             state,
@@ -168,7 +173,7 @@ impl Job {
             lease_expires_at: _,
             fenced: _,
             cancel_requested,
-            log,
+            log: _,
             version: _,
             result_version: _,
             revision: _,
@@ -176,18 +181,16 @@ impl Job {
             started_at,
             updated_at: _,
         } = self;
-        *state == other.state
-            && *progress == other.progress
-            && *stage == other.stage
-            && *result == other.result
-            && *error == other.error
-            && *labels == other.labels
-            && *attempt == other.attempt
-            && *worker == other.worker
-            && *cancel_requested == other.cancel_requested
-            && log.count == other.log.count
-            && log.dropped == other.log.dropped
-            && *started_at == other.started_at
+        *state != earlier.state
+            || *progress != earlier.progress
+            || *stage != earlier.stage
+            || *result != earlier.result
+            || *error != earlier.error
+            || *labels != earlier.labels
+            || *attempt != earlier.attempt
+            || *worker != earlier.worker
+            || *cancel_requested != earlier.cancel_requested
+            || *started_at != earlier.started_at
     }
 }
 

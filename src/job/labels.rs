@@ -10,11 +10,11 @@ use super::{
 };
 
 /// Name of a label: 1-64 characters of a-z 0-9 . _ -.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct LabelKey(Arc<str>);
 
 /// Value of a label: up to 256 bytes without control characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct LabelValue(Arc<str>);
 
 /// The labels of a job, at most [`Labels::MAX`]. Cheap to clone.

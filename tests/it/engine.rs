@@ -1,5 +1,7 @@
 //! What an engine promises beneath the server: logs of any length, lists, conflicts, reserved ids, freed space.
 
+mod feed;
+
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use milepost::{
@@ -38,6 +40,7 @@ fn settings() -> Settings {
         reader_cache_bytes: 1 << 20,
         checkpoint_pages: 1000,
         kinds_max: 5,
+        feed_retain_seconds: 600,
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) enum Table {
     Results,
     LogRows,
     Once,
+    Feed,
 }
 
 impl Table {
@@ -34,6 +35,7 @@ impl Table {
             Self::Results => "results",
             Self::LogRows => "log_rows",
             Self::Once => "once",
+            Self::Feed => "feed",
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::engine::EngineError;
 const APPLICATION_ID: i64 = 0x4D50_4A53;
 
 /// The steps from an empty file to the format of this program; the format number is how many have been made.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE marks(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE kinds(kind INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE(tenant, name));
     CREATE TABLE ids(
@@ -38,7 +39,11 @@ const MIGRATIONS: &[&str] = &["
         tenant INTEGER NOT NULL, key TEXT NOT NULL, expires_at INTEGER NOT NULL, body BLOB NOT NULL,
         PRIMARY KEY(tenant, key)
     ) WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE feed(row INTEGER PRIMARY KEY, body BLOB NOT NULL);
+",
+];
 
 /// Sets up the one connection that writes, and the tables when they are not there yet.
 pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {

@@ -7,7 +7,9 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
+    Settings,
     error::fault,
+    feed::{Ends, Feed},
     log,
     read::{self, statement},
     record::{self, Detail, Head, LogRow, Table},
@@ -97,11 +99,12 @@ pub(super) struct Tables {
     counts: HashMap<(i64, Status), i64>,
     /// Whether log rows may be waiting to be freed.
     pub(super) freeing: bool,
+    feed: Feed,
     buffer: Vec<u8>,
 }
 
 impl Tables {
-    pub(super) fn load(connection: &Connection, kinds_max: usize) -> Result<Self, EngineError> {
+    pub(super) fn load(connection: &Connection, settings: &Settings) -> Result<Self, EngineError> {
         let mut kinds = HashMap::new();
         let mut select = statement(connection, "SELECT kind, tenant, name FROM kinds")?;
         let mut rows = select.query([]).map_err(fault)?;
@@ -114,12 +117,18 @@ impl Tables {
             jobs: Numbers::load(connection, "jobs")?,
             rows: Numbers::load(connection, "log_rows")?,
             kinds,
-            kinds_max,
+            kinds_max: settings.kinds_max,
             fresh_kinds: Vec::new(),
             counts: HashMap::new(),
             freeing: true,
+            feed: Feed::load(connection, settings.feed_retain_seconds)?,
             buffer: Vec::new(),
         })
+    }
+
+    /// The last entry of each feed.
+    pub(super) fn feed_ends(&self) -> Ends {
+        self.feed.ends()
     }
 
     pub(super) fn write(
@@ -140,17 +149,18 @@ impl Tables {
         }
     }
 
-    /// Brings the counts up to date; the last step of a batch.
-    pub(super) fn finish(&mut self, connection: &Connection) -> Result<(), EngineError> {
+    /// Brings the counts and the feed up to date; the last step of a batch.
+    pub(super) fn finish(&mut self, connection: &Connection, now: Timestamp) -> Result<(), EngineError> {
         const ADD: &str = "INSERT INTO counts VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET jobs = jobs + ?3";
         for ((kind, status), change) in self.counts.drain().filter(|(_, change)| *change != 0) {
             execute(connection, ADD, (kind, status as i64, change))?;
         }
-        Ok(())
+        self.feed.finish(connection, now)
     }
 
     pub(super) fn committed(&mut self) {
         self.fresh_kinds.clear();
+        self.feed.committed();
     }
 
     pub(super) fn rolled_back(&mut self) {
@@ -158,6 +168,7 @@ impl Tables {
             self.kinds.remove(&fresh);
         }
         self.counts.clear();
+        self.feed.rolled_back();
         self.jobs.rolled_back();
         self.rows.rolled_back();
         self.freeing = true;
@@ -202,6 +213,7 @@ impl Tables {
             let row = (key.tenant.0, name, sql(once.expires_at.0), &self.buffer);
             execute(connection, "INSERT OR REPLACE INTO once VALUES (?1, ?2, ?3, ?4)", row)?;
         }
+        self.feed.made(number, job);
         Ok(Outcome::Committed(place))
     }
 
@@ -240,6 +252,7 @@ impl Tables {
         if before.log.dropped != job.log.dropped {
             self.freeing |= log::free_trimmed(connection, next, before.log.dropped, job.log.dropped)?;
         }
+        self.feed.changed(number, before, job);
         Ok(Outcome::Committed(next))
     }
 
@@ -269,6 +282,7 @@ impl Tables {
             log::free_from(connection, place.tail)?;
             self.freeing = true;
         }
+        self.feed.deleted(number, before);
         Ok(Outcome::Committed(place))
     }
 

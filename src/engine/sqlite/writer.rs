@@ -16,6 +16,7 @@ use super::{
     Settings,
     checkpoint::{self, Checkpoints},
     error::{fault, index_cannot_grow, poisons},
+    feed::Ends,
     log,
     poison::Poison,
     read, schema,
@@ -23,8 +24,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    engine::{EngineError, Found, Outcome, Write},
-    job::JobKey,
+    engine::{EngineError, FeedPlace, Found, Outcome, Write},
+    job::{JobKey, Tenant},
 };
 
 /// Log rows freed along with a batch, and in a transaction of their own while nothing else is to be done.
@@ -36,6 +37,7 @@ const FREED_WHEN_IDLE: usize = 1000;
 pub(super) struct Writer {
     /// `None` once it is closed.
     open: Arc<Mutex<Option<Open>>>,
+    feed_ends: Ends,
     poison: Poison,
 }
 
@@ -47,13 +49,19 @@ impl Writer {
         secure_recovered(&connection)?;
         let poison = Poison::default();
         let checkpoints = Checkpoints::start(directory, &mut connection, settings.checkpoint_pages, poison.clone())?;
-        let tables = Tables::load(&connection, settings.kinds_max)?;
+        let tables = Tables::load(&connection, settings)?;
+        let feed_ends = tables.feed_ends();
         let open = Open { checkpoints, tables, connection, clock, poison: poison.clone() };
-        Ok(Self { open: Arc::new(Mutex::new(Some(open))), poison })
+        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, poison })
     }
 
     pub(super) fn health(&self) -> Result<(), EngineError> {
         self.poison.check()
+    }
+
+    /// The last entry of a tenant's feed.
+    pub(super) fn feed_end(&self, tenant: Tenant) -> FeedPlace {
+        self.feed_ends.of(tenant)
     }
 
     /// Blocks the thread until the batch is on the disk.
@@ -116,7 +124,7 @@ impl Open {
             if tables.freeing {
                 tables.freeing = log::free_some(connection, FREED_WITH_BATCH)?;
             }
-            tables.finish(connection)?;
+            tables.finish(connection, now)?;
             Ok(outcomes)
         })
     }

@@ -231,6 +231,7 @@ fn engine(directory: &std::path::Path) -> Sqlite {
         reader_cache_bytes: 1 << 20,
         checkpoint_pages: 1000,
         kinds_max: 1,
+        feed_retain_seconds: 600,
     };
     Sqlite::open(directory, settings, Clock::manual(NOW)).unwrap()
 }

@@ -1,0 +1,138 @@
+//! The feed of a tenant: which of its jobs have moved, commit by commit, for those who follow all of them.
+//!
+//! Each commit that tells readers more than log lines adds an entry, in the same transaction. An entry says which jobs
+//! moved and how they stood before; how they stand is read when it is told.
+
+use std::sync::Arc;
+
+use crate::job::{Job, JobId, Kind, LabelKey, LabelValue, Labels, Status, Tenant};
+
+/// A place in a feed: the last entry that somebody has been told of. Rises with each commit; 0: none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedPlace(pub u64);
+
+/// Which part of a feed is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedQuery {
+    /// Whose feed.
+    pub tenant: Tenant,
+    /// What comes after this.
+    pub after: FeedPlace,
+    /// Jobs at the most; but one entry is always taken.
+    pub jobs_max: usize,
+    /// Entries at the most.
+    pub entries_max: usize,
+}
+
+/// Part of a feed: each job once, however often it moved, in the order in which they moved last.
+#[derive(Clone, Debug)]
+pub struct FeedPage {
+    /// The jobs.
+    pub moved: Vec<Moved>,
+    /// The last entry of this page.
+    pub to: FeedPlace,
+}
+
+/// A job that has moved.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// Its internal number.
+    pub number: u64,
+    /// How it stood before each move.
+    pub past: Past,
+    /// What it was, if it was deleted.
+    pub gone: Option<Box<Gone>>,
+}
+
+/// What is left of a job that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Its id.
+    pub id: JobId,
+    /// Its kind.
+    pub kind: Kind,
+}
+
+/// What has become of a job that has moved.
+#[derive(Clone, Debug)]
+pub enum Fed {
+    /// This, its result aside.
+    Job(Arc<Job>),
+    /// It was deleted after it moved.
+    Gone(Gone),
+}
+
+/// In which statuses and with which labels a job stood before it moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Since its labels were last changed.
+    statuses: Statuses,
+    /// Before that, by its labels of the time.
+    relabelled: Vec<(Statuses, Labels)>,
+}
+
+impl Past {
+    /// Adds that it stood in this status, with the labels it has now or had until they were changed.
+    pub fn stood(&mut self, status: Status) {
+        self.statuses.add(status);
+    }
+
+    /// Adds that it had these labels up to here.
+    pub fn had(&mut self, labels: Labels) {
+        self.relabelled.push((std::mem::take(&mut self.statuses), labels));
+    }
+
+    /// Whether it ever stood in one of these statuses with all of these labels; `now`: the labels it has. No statuses:
+    /// any of them.
+    pub fn has_fitted(&self, statuses: &[Status], labels: &[(LabelKey, LabelValue)], now: Option<&Labels>) -> bool {
+        let last = now.map(|labels| (&self.statuses, labels));
+        let mut spans = self.relabelled.iter().map(|(statuses, labels)| (statuses, labels)).chain(last);
+        spans.any(|(stood, had)| stood.has_any(statuses) && labels.iter().all(|(key, value)| had.has(key, value)))
+    }
+}
+
+/// A set of statuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Statuses(u8);
+
+impl Statuses {
+    fn add(&mut self, status: Status) {
+        self.0 |= 1 << status as u8;
+    }
+
+    /// Whether it has one of these; of none: whether it has any.
+    fn has_any(self, statuses: &[Status]) -> bool {
+        if statuses.is_empty() { self.0 != 0 } else { statuses.iter().any(|status| self.0 & 1 << *status as u8 != 0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn label(value: &str) -> (LabelKey, LabelValue) {
+        (LabelKey::try_from("user").unwrap(), LabelValue::try_from(value).unwrap())
+    }
+
+    fn labels(value: &str) -> Labels {
+        Labels::try_from(BTreeMap::from([label(value)])).unwrap()
+    }
+
+    #[test]
+    fn a_job_has_fitted_if_status_and_labels_did_at_once() {
+        let mut past = Past::default();
+        assert!(!past.has_fitted(&[], &[], Some(&Labels::default())), "one that was made has no past");
+        past.stood(Status::Queued);
+        past.had(labels("1"));
+        past.stood(Status::Processing);
+        let fitted = |statuses: &[Status], user: &str| past.has_fitted(statuses, &[label(user)], Some(&labels("2")));
+        assert!(fitted(&[Status::Queued], "1") && fitted(&[Status::Processing], "2"));
+        assert!(!fitted(&[Status::Queued], "2") && !fitted(&[Status::Processing], "1"));
+        assert!(fitted(&[], "1") && fitted(&[], "2") && !fitted(&[], "3"));
+        assert!(fitted(&[Status::Failed, Status::Queued], "1") && !fitted(&[Status::Failed], "1"));
+        assert!(past.has_fitted(&[Status::Queued], &[], None));
+        assert!(!past.has_fitted(&[Status::Processing], &[], None), "what it is now says nothing of one that is gone");
+    }
+}

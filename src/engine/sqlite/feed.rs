@@ -1,0 +1,376 @@
+//! The feed in its table: one row for each commit that has news.
+//!
+//! Promises: an entry stands in the transaction of what it tells; entries of a tenant rise; a place in a feed is one as
+//! long as its entry is kept, and the newest entry that is old enough to go is kept, too: whoever has it misses nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::fault,
+    read::{self, statement},
+    record::{self, Table},
+    sql,
+};
+use crate::{
+    engine::{EngineError, Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past, Stored},
+    job::{Job, JobId, Kind, LabelKey, LabelValue, Labels, Malformed, Status, Tenant, Timestamp},
+};
+
+/// Bits of an entry's number below its tenant; enough until the year 2248.
+const OWN_BITS: u32 = 46;
+/// Bits of an entry's number below the millisecond it was made in: eight commits for each are more than a disk makes.
+const SEQUENCE_BITS: u32 = 3;
+/// Entries between two looks for those that may go.
+const TRIM_EVERY: u32 = 64;
+/// Entries that go at once: twice as many as come, so that they cannot pile up.
+const TRIM_MAX: u32 = 2 * TRIM_EVERY;
+/// Before the first entry of a tenant, so that whoever came before it has a place, too.
+const BEGINNING: u64 = 0;
+
+/// The last entry of each feed, for the writer and those who ask.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ends(Arc<Mutex<HashMap<Tenant, u64>>>);
+
+impl Ends {
+    fn load(connection: &Connection) -> Result<Self, EngineError> {
+        let ends = Self::default();
+        let mut next = statement(connection, "SELECT min(row) FROM feed WHERE row >= ?1")?;
+        let mut last = statement(connection, "SELECT max(row) FROM feed WHERE row < ?1")?;
+        let mut from = 0;
+        while let Some(row) = next.query_row([from], |row| row.get::<_, Option<i64>>(0)).map_err(fault)? {
+            let tenant = Tenant((row >> OWN_BITS) as u32);
+            from = ((row >> OWN_BITS) + 1) << OWN_BITS;
+            let last = last.query_row([from], |row| row.get::<_, i64>(0)).map_err(fault)?;
+            ends.lock().insert(tenant, own(last));
+        }
+        Ok(ends)
+    }
+
+    pub(super) fn of(&self, tenant: Tenant) -> FeedPlace {
+        FeedPlace(self.lock().get(&tenant).copied().unwrap_or(BEGINNING))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Tenant, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writing end.
+pub(super) struct Feed {
+    ends: Ends,
+    retain_milliseconds: u64,
+    /// What the transaction under way tells.
+    news: BTreeMap<Tenant, Vec<Change>>,
+    /// The entries it has made.
+    fresh: Vec<(Tenant, u64)>,
+    untrimmed: u32,
+    buffer: Vec<u8>,
+}
+
+impl Feed {
+    pub(super) fn load(connection: &Connection, retain_seconds: u32) -> Result<Self, EngineError> {
+        Ok(Self {
+            ends: Ends::load(connection)?,
+            retain_milliseconds: u64::from(retain_seconds) * 1000,
+            news: BTreeMap::new(),
+            fresh: Vec::new(),
+            // What a long pause has left is looked at soon.
+            untrimmed: TRIM_EVERY,
+            buffer: Vec::new(),
+        })
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        self.ends.clone()
+    }
+
+    pub(super) fn made(&mut self, number: u64, job: &Job) {
+        self.add(job, Change { job: number, how: How::Made });
+    }
+
+    pub(super) fn changed(&mut self, number: u64, before: &Job, job: &Job) {
+        if !job.has_news_since(before) {
+            return;
+        }
+        let status = before.status() as u8;
+        let is_relabelled = before.labels != job.labels;
+        let how = if is_relabelled { How::Relabelled(status, texts(&before.labels)) } else { How::Changed(status) };
+        self.add(job, Change { job: number, how });
+    }
+
+    pub(super) fn deleted(&mut self, number: u64, before: &Job) {
+        let id = before.key().id.as_str().to_owned();
+        let kind = before.spec.kind.as_str().to_owned();
+        let how = How::Deleted { status: before.status() as u8, labels: texts(&before.labels), id, kind };
+        self.add(before, Change { job: number, how });
+    }
+
+    fn add(&mut self, job: &Job, change: Change) {
+        self.news.entry(job.key().tenant).or_default().push(change);
+    }
+
+    /// Writes the entries of a transaction, and takes out some that are too old.
+    pub(super) fn finish(&mut self, connection: &Connection, now: Timestamp) -> Result<(), EngineError> {
+        let mut news = mem::take(&mut self.news);
+        for (tenant, changes) in news.iter_mut().filter(|(_, changes)| !changes.is_empty()) {
+            let last = self.ends.of(*tenant).0;
+            if last == BEGINNING {
+                self.write(connection, *tenant, BEGINNING, &[])?;
+            }
+            let entry = (last + 1).max(now.0 << SEQUENCE_BITS);
+            self.write(connection, *tenant, entry, changes)?;
+            changes.clear();
+            self.fresh.push((*tenant, entry));
+            self.untrimmed += 1;
+            if self.untrimmed > TRIM_EVERY {
+                self.untrimmed = 0;
+                self.trim(connection, *tenant, now)?;
+            }
+        }
+        // Emptied, and kept for the next.
+        self.news = news;
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self) {
+        if !self.fresh.is_empty() {
+            self.ends.lock().extend(self.fresh.drain(..));
+        }
+    }
+
+    pub(super) fn rolled_back(&mut self) {
+        self.fresh.clear();
+        self.news.clear();
+    }
+
+    fn write(
+        &mut self,
+        connection: &Connection,
+        tenant: Tenant,
+        entry: u64,
+        changes: &[Change],
+    ) -> Result<(), EngineError> {
+        let row = row(tenant, FeedPlace(entry))?;
+        record::seal(Table::Feed, row as u64, &changes, &mut self.buffer)?;
+        let mut insert = statement(connection, "INSERT INTO feed VALUES (?1, ?2)")?;
+        insert.execute((row, &self.buffer)).map(drop).map_err(fault)
+    }
+
+    fn trim(&self, connection: &Connection, tenant: Tenant, now: Timestamp) -> Result<(), EngineError> {
+        const OLDEST: &str = "DELETE FROM feed WHERE row >= ?1 AND row < (SELECT max(row) FROM (
+             SELECT row FROM feed WHERE row >= ?1 AND row <= ?2 ORDER BY row LIMIT ?3))";
+        let old = now.0.saturating_sub(self.retain_milliseconds) << SEQUENCE_BITS;
+        let (first, old) = (row(tenant, FeedPlace(BEGINNING))?, row(tenant, FeedPlace(old))?);
+        statement(connection, OLDEST)?.execute((first, old, TRIM_MAX + 1)).map(drop).map_err(fault)
+    }
+}
+
+/// The row of an entry: its tenant above the bits of its own, as in the number of a job.
+fn row(tenant: Tenant, place: FeedPlace) -> Result<i64, EngineError> {
+    if place.0 >> OWN_BITS == 0 && tenant.0 < 1 << (63 - OWN_BITS) {
+        Ok(sql(u64::from(tenant.0) << OWN_BITS | place.0))
+    } else {
+        Err(EngineError::Full("the store has no numbers left for entries of the feed".into()))
+    }
+}
+
+/// The entry in a row.
+fn own(row: i64) -> u64 {
+    row as u64 & ((1 << OWN_BITS) - 1)
+}
+
+/// How a job moved.
+#[derive(Serialize, Deserialize)]
+struct Change {
+    job: u64,
+    how: How,
+}
+
+/// What it was before; statuses by their numbers in the store.
+#[derive(Serialize, Deserialize)]
+enum How {
+    Made,
+    Changed(u8),
+    Relabelled(u8, Texts),
+    Deleted { status: u8, labels: Texts, id: String, kind: String },
+}
+
+/// Labels.
+type Texts = Vec<(String, String)>;
+
+fn texts(labels: &Labels) -> Texts {
+    labels.iter().map(|(key, value)| (key.as_str().to_owned(), value.as_str().to_owned())).collect()
+}
+
+/// A part of a feed, see [`Engine::feed`](crate::engine::Engine::feed).
+pub(super) fn page(connection: &Connection, query: &FeedQuery) -> Result<Option<FeedPage>, EngineError> {
+    if !is_place(connection, query.tenant, query.after)? {
+        return Ok(None);
+    }
+    let mut gathered = Gathered::default();
+    let mut to = query.after;
+    entries(connection, query.tenant, query.after, query.entries_max, |entry, changes| {
+        let fits = to == query.after || gathered.count_with(&changes) <= query.jobs_max;
+        if fits {
+            changes.into_iter().try_for_each(|change| gathered.add(change, entry))?;
+            to = FeedPlace(entry);
+        }
+        Ok(fits)
+    })?;
+    Ok(Some(FeedPage { moved: gathered.finish(), to }))
+}
+
+/// What has become of jobs, see [`Engine::fed`](crate::engine::Engine::fed).
+pub(super) fn fed(
+    connection: &Connection,
+    tenant: Tenant,
+    numbers: &[u64],
+    by: FeedPlace,
+) -> Result<Option<Vec<Fed>>, EngineError> {
+    let jobs = numbers.iter().map(|number| read::job(connection, *number, false)).collect::<Result<Vec<_>, _>>()?;
+    let missing: HashSet<u64> =
+        numbers.iter().zip(&jobs).filter(|(_, job)| job.is_none()).map(|(number, _)| *number).collect();
+    if !missing.is_empty() && !is_place(connection, tenant, by)? {
+        return Ok(None);
+    }
+    let mut gone = deleted_after(connection, tenant, by, &missing)?;
+    let fed = |(number, stored): (&u64, Option<Stored>)| match stored {
+        Some(stored) => Ok(Fed::Job(stored.job)),
+        None => gone.remove(number).map(Fed::Gone).ok_or_else(|| {
+            EngineError::Corrupt(format!("feed {}: tells of no deletion of job {number}, which is gone", by.0))
+        }),
+    };
+    numbers.iter().zip(jobs).map(fed).collect::<Result<_, _>>().map(Some)
+}
+
+/// What is left of these jobs, as the feed tells it after a place.
+fn deleted_after(
+    connection: &Connection,
+    tenant: Tenant,
+    place: FeedPlace,
+    missing: &HashSet<u64>,
+) -> Result<HashMap<u64, Gone>, EngineError> {
+    let mut gone = HashMap::new();
+    if missing.is_empty() {
+        return Ok(gone);
+    }
+    entries(connection, tenant, place, usize::MAX, |entry, changes| {
+        for Change { job, how } in changes {
+            if let (How::Deleted { id, kind, .. }, true) = (how, missing.contains(&job)) {
+                gone.insert(job, what_is_gone(entry, &id, &kind)?);
+            }
+        }
+        Ok(gone.len() < missing.len())
+    })?;
+    Ok(gone)
+}
+
+/// Whether this entry is there, or none is and none was ever needed.
+fn is_place(connection: &Connection, tenant: Tenant, place: FeedPlace) -> Result<bool, EngineError> {
+    const KNOWN: &str = "SELECT EXISTS(SELECT 1 FROM feed WHERE row = ?1)
+         OR (?1 = ?2 AND NOT EXISTS(SELECT 1 FROM feed WHERE row >= ?2 AND row < ?3))";
+    // What cannot be an entry's number is none.
+    let Ok(place) = row(tenant, place) else { return Ok(false) };
+    let (first, end) = rows(tenant)?;
+    statement(connection, KNOWN)?.query_row((place, first, end), |row| row.get(0)).map_err(fault)
+}
+
+/// The rows that a tenant can have, from the first to before the second.
+fn rows(tenant: Tenant) -> Result<(i64, i64), EngineError> {
+    let first = row(tenant, FeedPlace(BEGINNING))?;
+    // Past the last row of the last tenant there is no number; none of its entries is near it.
+    Ok((first, first.saturating_add(1 << OWN_BITS)))
+}
+
+/// Looks at entries after a place, in order, until there are no more or `look` wants none.
+fn entries(
+    connection: &Connection,
+    tenant: Tenant,
+    after: FeedPlace,
+    entries_max: usize,
+    mut look: impl FnMut(u64, Vec<Change>) -> Result<bool, EngineError>,
+) -> Result<(), EngineError> {
+    let text = "SELECT row, body FROM feed WHERE row > ?1 AND row < ?2 ORDER BY row LIMIT ?3";
+    let mut select = statement(connection, text)?;
+    let entries_max = i64::try_from(entries_max).unwrap_or(i64::MAX);
+    let mut found = select.query((row(tenant, after)?, rows(tenant)?.1, entries_max)).map_err(fault)?;
+    while let Some(columns) = found.next().map_err(fault)? {
+        let row = columns.get::<_, i64>(0).map_err(fault)?;
+        let body = columns.get_ref(1).map_err(fault)?.as_blob().unwrap_or_default();
+        if !look(own(row), record::open(Table::Feed, row as u64, body)?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Jobs that have moved, each once.
+#[derive(Default)]
+struct Gathered {
+    moved: Vec<(u64, Moved)>,
+    index: HashMap<u64, usize>,
+}
+
+impl Gathered {
+    /// How many jobs there would be.
+    fn count_with(&self, changes: &[Change]) -> usize {
+        self.moved.len() + changes.iter().filter(|change| !self.index.contains_key(&change.job)).count()
+    }
+
+    fn add(&mut self, change: Change, entry: u64) -> Result<(), EngineError> {
+        let number = change.job;
+        let at = *self.index.entry(number).or_insert_with(|| {
+            self.moved.push((entry, Moved { number, past: Past::default(), gone: None }));
+            self.moved.len() - 1
+        });
+        let (last, moved) = &mut self.moved[at];
+        *last = entry;
+        match change.how {
+            How::Made => {}
+            How::Changed(status) => moved.past.stood(numbered(entry, status)?),
+            How::Relabelled(status, labels) => {
+                moved.past.stood(numbered(entry, status)?);
+                moved.past.had(parsed(entry, &labels)?);
+            }
+            How::Deleted { status, labels, id, kind } => {
+                moved.past.stood(numbered(entry, status)?);
+                moved.past.had(parsed(entry, &labels)?);
+                moved.gone = Some(Box::new(what_is_gone(entry, &id, &kind)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// In the order of their last entries; those of one entry in the order in which they came.
+    fn finish(mut self) -> Vec<Moved> {
+        self.moved.sort_by_key(|(last, _)| *last);
+        self.moved.into_iter().map(|(_, moved)| moved).collect()
+    }
+}
+
+fn damaged(entry: u64, what: &str) -> EngineError {
+    EngineError::Corrupt(format!("feed {entry}: {what}"))
+}
+
+fn numbered(entry: u64, status: u8) -> Result<Status, EngineError> {
+    let status = Status::ALL.into_iter().find(|known| *known as u8 == status);
+    status.ok_or_else(|| damaged(entry, "status"))
+}
+
+fn parsed(entry: u64, labels: &Texts) -> Result<Labels, EngineError> {
+    let label = |(key, value): &(String, String)| Ok((LabelKey::try_from(&**key)?, LabelValue::try_from(&**value)?));
+    let labels: Result<BTreeMap<_, _>, Malformed> = labels.iter().map(label).collect();
+    labels.and_then(Labels::try_from).map_err(|_| damaged(entry, "labels"))
+}
+
+fn what_is_gone(entry: u64, id: &str, kind: &str) -> Result<Gone, EngineError> {
+    let id = JobId::try_from(id).map_err(|_| damaged(entry, "id"))?;
+    Ok(Gone { id, kind: Kind::try_from(kind).map_err(|_| damaged(entry, "kind"))? })
+}
