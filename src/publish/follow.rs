@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::hub::{Hub, Pace, Watch};
+use super::hub::{Hub, Pace, Subject, Watch};
 use crate::{
     job::JobId,
     store::{Caller, JobStore, Snapshot, StoreError},
@@ -21,7 +21,7 @@ pub struct Follower {
 impl Follower {
     /// Registers; only then can it read.
     pub(super) fn new(hub: &Arc<Hub>, store: JobStore, caller: Caller, id: JobId, pace: Pace) -> Self {
-        Self { watch: hub.watch(&caller.key(&id), pace), store, caller, id }
+        Self { watch: hub.watch(Subject::Job(caller.key(&id)), pace), store, caller, id }
     }
 
     /// Where it reads.

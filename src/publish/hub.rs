@@ -1,8 +1,8 @@
-//! Who waits for which job.
+//! Who waits for which job, or for any job of a tenant.
 //!
 //! Promises: whoever registers hears of every commit that moves the job from then on; many moves may be heard as one. The
 //! committer only leaves a note, however many wait. A job that nobody waits for costs a look-up and no memory.
-//! Knows nothing of what a job is, but for its name and whether it has come to its end.
+//! Knows nothing of what a job is, but for its name and how it has moved.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -20,14 +20,27 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{job::JobKey, store::Publish, tasks::Stop};
+use crate::{
+    job::{JobKey, Tenant},
+    store::{Moved, Publish},
+    tasks::Stop,
+};
+
+/// What somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    /// Anything of this job.
+    Job(JobKey),
+    /// News of any job of this tenant.
+    Feed(Tenant),
+}
 
 /// How often a reader wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// With each move, as fast as it reads.
     Each,
-    /// At most once in each `calm` span, and at once when the job has come to its end.
+    /// At most once in each `calm` span, and at once when a job has come to its end.
     Calm,
 }
 
@@ -41,9 +54,9 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct State {
-    topics: HashMap<JobKey, Registered>,
-    /// Jobs with readers that have moved since these were last woken, and whether one has come to its end.
-    moved: HashMap<JobKey, bool>,
+    topics: HashMap<Subject, Registered>,
+    /// Subjects with readers that have moved since these were last woken, and whether one has come to its end.
+    moved: HashMap<Subject, bool>,
 }
 
 #[derive(Debug)]
@@ -52,23 +65,23 @@ struct Registered {
     members: usize,
 }
 
-/// A job that somebody waits for.
+/// A subject that somebody waits for.
 #[derive(Debug)]
 struct Topic {
-    key: JobKey,
+    subject: Subject,
     each: watch::Sender<()>,
     calm: watch::Sender<()>,
     rest: Mutex<Rest>,
 }
 
-/// Whether the calm readers of a job may be woken.
+/// Whether the calm readers of a subject may be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     /// Yes.
     Over,
     /// They were woken a moment ago.
     Quiet,
-    /// They were woken a moment ago, and the job has moved since.
+    /// They were woken a moment ago, and it has moved since.
     Moved,
 }
 
@@ -89,8 +102,8 @@ impl Hub {
     }
 
     /// Registers a reader. What it reads from now on shows every move that it does not hear of.
-    pub(super) fn watch(self: &Arc<Self>, key: &JobKey, pace: Pace) -> Watch {
-        let member = self.join(&mut self.lock(), key);
+    pub(super) fn watch(self: &Arc<Self>, subject: Subject, pace: Pace) -> Watch {
+        let member = self.join(&mut self.lock(), subject);
         let sender = match pace {
             Pace::Each => &member.topic.each,
             Pace::Calm => &member.topic.calm,
@@ -98,7 +111,7 @@ impl Hub {
         Watch { moves: sender.subscribe(), member }
     }
 
-    /// The jobs that have moved, with whether they have come to their end; waits until there are some.
+    /// What has moved, with whether it has come to its end; waits until there is something.
     async fn moved(self: &Arc<Self>) -> Vec<(Member, bool)> {
         loop {
             let moved = self.take_moved();
@@ -112,11 +125,11 @@ impl Hub {
     pub(super) fn take_moved(self: &Arc<Self>) -> Vec<(Member, bool)> {
         let mut state = self.lock();
         let moved = mem::take(&mut state.moved);
-        moved.into_iter().map(|(key, is_end)| (self.join(&mut state, &key), is_end)).collect()
+        moved.into_iter().map(|(subject, is_end)| (self.join(&mut state, subject), is_end)).collect()
     }
 
-    fn join(self: &Arc<Self>, state: &mut State, key: &JobKey) -> Member {
-        let registered = state.topics.entry(key.clone()).or_insert_with(|| Registered::new(key.clone()));
+    fn join(self: &Arc<Self>, state: &mut State, subject: Subject) -> Member {
+        let registered = state.topics.entry(subject.clone()).or_insert_with(|| Registered::new(subject));
         registered.members += 1;
         Member { hub: self.clone(), topic: registered.topic.clone() }
     }
@@ -126,7 +139,7 @@ impl Hub {
         !self.lock().moved.is_empty()
     }
 
-    /// Jobs that somebody waits for.
+    /// Subjects that somebody waits for.
     #[cfg(test)]
     pub(super) fn topics(&self) -> usize {
         self.lock().topics.len()
@@ -138,13 +151,18 @@ impl Hub {
 }
 
 impl Publish for Hub {
-    fn publish(&self, key: &JobKey, is_end: bool) {
+    fn publish(&self, key: &JobKey, moved: Moved) {
         let mut state = self.lock();
-        if !state.topics.contains_key(key) {
+        if state.topics.is_empty() {
             return;
         }
         let is_first = state.moved.is_empty();
-        *state.moved.entry(key.clone()).or_default() |= is_end;
+        state.note(Subject::Job(key.clone()), moved.is_end);
+        if moved.has_news {
+            // Of many jobs one is always at its end: that is nothing to hurry for.
+            state.note(Subject::Feed(key.tenant), false);
+        }
+        let is_first = is_first && !state.moved.is_empty();
         drop(state);
         if is_first {
             self.arrival.notify_one();
@@ -152,10 +170,19 @@ impl Publish for Hub {
     }
 }
 
+impl State {
+    /// Notes that a subject has moved, if somebody waits for it.
+    fn note(&mut self, subject: Subject, is_end: bool) {
+        if self.topics.contains_key(&subject) {
+            *self.moved.entry(subject).or_default() |= is_end;
+        }
+    }
+}
+
 impl Registered {
-    fn new(key: JobKey) -> Self {
+    fn new(subject: Subject) -> Self {
         let (each, calm) = (watch::Sender::new(()), watch::Sender::new(()));
-        Self { topic: Arc::new(Topic { key, each, calm, rest: Mutex::new(Rest::Over) }), members: 0 }
+        Self { topic: Arc::new(Topic { subject, each, calm, rest: Mutex::new(Rest::Over) }), members: 0 }
     }
 }
 
@@ -165,7 +192,7 @@ impl Topic {
     }
 }
 
-/// One of those on whose account a job is registered.
+/// One of those on whose account a subject is registered.
 #[derive(Debug)]
 pub(super) struct Member {
     hub: Arc<Hub>,
@@ -175,11 +202,11 @@ pub(super) struct Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut state = self.hub.lock();
-        if let Entry::Occupied(mut registered) = state.topics.entry(self.topic.key.clone()) {
+        if let Entry::Occupied(mut registered) = state.topics.entry(self.topic.subject.clone()) {
             registered.get_mut().members -= 1;
             if registered.get().members == 0 {
                 registered.remove();
-                state.moved.remove(&self.topic.key);
+                state.moved.remove(&self.topic.subject);
             }
         }
     }
@@ -198,7 +225,7 @@ impl Watch {
         self.member.hub.is_closed.load(Ordering::SeqCst)
     }
 
-    /// Returns once the job has moved since this was made or last returned.
+    /// Returns once its subject has moved since this was made or last returned.
     pub(super) async fn moved(&mut self) {
         // Fails only without a sender, and the member has one.
         let _lives = self.moves.changed().await;
@@ -210,7 +237,7 @@ impl Watch {
 pub struct Publisher {
     hub: Arc<Hub>,
     calm: Duration,
-    /// Jobs whose calm readers were woken within the last `calm`, and until when they rest.
+    /// Subjects whose calm readers were woken within the last `calm`, and until when they rest.
     resting: VecDeque<(Instant, Member)>,
 }
 
@@ -244,7 +271,7 @@ impl Publisher {
         !self.resting.is_empty()
     }
 
-    /// Wakes the readers of a job that has moved.
+    /// Wakes the readers of a subject that has moved.
     pub(super) fn wake(&mut self, member: Member, is_end: bool, now: Instant) {
         let topic = member.topic.clone();
         topic.each.send_replace(());

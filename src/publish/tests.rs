@@ -17,17 +17,25 @@ use tokio::time::Instant;
 
 use super::{
     follow::until,
-    hub::{Hub, Pace, Publisher, Watch},
+    hub::{Hub, Pace, Publisher, Subject, Watch},
 };
 use crate::{
     job::{JobId, JobKey, Tenant},
-    store::Publish,
+    store::{Moved, Publish},
 };
 
 const CALM: Duration = Duration::from_millis(100);
 
 fn key() -> JobKey {
     JobKey { tenant: Tenant(0), id: JobId::try_from("a").unwrap() }
+}
+
+fn job() -> Subject {
+    Subject::Job(key())
+}
+
+fn moved(is_end: bool) -> Moved {
+    Moved { is_end, has_news: true }
 }
 
 /// Notes that it was woken.
@@ -113,7 +121,7 @@ impl Run {
                 if self.committed.is_multiple_of(2) {
                     self.version.set(self.version.get() + 1);
                 } else {
-                    self.hub.publish(&key(), self.version.get() == LAST);
+                    self.hub.publish(&key(), moved(self.version.get() == LAST));
                 }
                 self.committed += 1;
             }
@@ -145,14 +153,14 @@ async fn reader(first: First, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>)
     let is_last = |version: &u32| *version == LAST;
     let wait = async |mut watch: Watch| until(&mut watch, read, is_last).await.unwrap().unwrap();
     match first {
-        First::Register => wait(hub.watch(&key(), pace)).await,
+        First::Register => wait(hub.watch(job(), pace)).await,
         First::Read => {
             let found = read().await.unwrap();
             if is_last(&found) {
                 return found;
             }
             step().await;
-            let mut watch = hub.watch(&key(), pace);
+            let mut watch = hub.watch(job(), pace);
             watch.moved().await;
             until(&mut watch, read, is_last).await.unwrap().unwrap()
         }
@@ -227,7 +235,7 @@ impl Told {
 
     /// The job moves so many milliseconds after the begin.
     fn moves(&self, ms: u64, is_end: bool) {
-        self.hub.publish(&key(), is_end);
+        self.hub.publish(&key(), moved(is_end));
         let now = self.begun + Duration::from_millis(ms);
         for (member, is_end) in self.hub.take_moved() {
             self.publisher.borrow_mut().wake(member, is_end, now);
@@ -242,7 +250,7 @@ impl Told {
 #[test]
 fn a_busy_job_wakes_calm_readers_once_in_a_while_and_with_its_end() {
     let told = Told::new();
-    let (mut each, mut calm) = (told.hub.watch(&key(), Pace::Each), told.hub.watch(&key(), Pace::Calm));
+    let (mut each, mut calm) = (told.hub.watch(job(), Pace::Each), told.hub.watch(job(), Pace::Calm));
     told.moves(0, false);
     assert!(has_moved(&mut each) && has_moved(&mut calm));
     for ms in 1..99 {
@@ -262,11 +270,11 @@ fn a_busy_job_wakes_calm_readers_once_in_a_while_and_with_its_end() {
 #[test]
 fn a_reader_that_comes_back_finds_the_job_still_resting() {
     let told = Told::new();
-    let mut calm = told.hub.watch(&key(), Pace::Calm);
+    let mut calm = told.hub.watch(job(), Pace::Calm);
     told.moves(0, false);
     assert!(has_moved(&mut calm));
     drop(calm);
-    let mut calm = told.hub.watch(&key(), Pace::Calm);
+    let mut calm = told.hub.watch(job(), Pace::Calm);
     told.moves(1, false);
     assert!(!has_moved(&mut calm));
     told.passes(100);
@@ -276,11 +284,11 @@ fn a_reader_that_comes_back_finds_the_job_still_resting() {
 #[test]
 fn whoever_waits_is_sent_away_when_the_hub_closes() {
     let told = Told::new();
-    let mut watches = [told.hub.watch(&key(), Pace::Each), told.hub.watch(&key(), Pace::Calm)];
+    let mut watches = [told.hub.watch(job(), Pace::Each), told.hub.watch(job(), Pace::Calm)];
     assert!(watches.iter_mut().all(|watch| !watch.is_closed() && !has_moved(watch)));
     told.hub.close();
     assert!(watches.iter_mut().all(|watch| watch.is_closed() && has_moved(watch)));
-    assert!(told.hub.watch(&key(), Pace::Each).is_closed());
+    assert!(told.hub.watch(job(), Pace::Each).is_closed());
 }
 
 #[test]
@@ -288,17 +296,39 @@ fn entries_vanish_with_their_last_reader() {
     let told = Told::new();
     told.moves(0, false);
     assert_eq!(told.hub.topics(), 0, "nobody waits for it");
-    let watches = [told.hub.watch(&key(), Pace::Each), told.hub.watch(&key(), Pace::Calm)];
+    let watches = [told.hub.watch(job(), Pace::Each), told.hub.watch(job(), Pace::Calm)];
     assert_eq!(told.hub.topics(), 1);
-    told.hub.publish(&key(), false);
+    told.hub.publish(&key(), moved(false));
     drop(watches);
     assert_eq!(told.hub.topics(), 0);
     assert!(!told.hub.has_moved(), "nor is anything told that nobody waits for");
 
-    let watch = told.hub.watch(&key(), Pace::Calm);
+    let watch = told.hub.watch(job(), Pace::Calm);
     told.moves(1, false);
     drop(watch);
     assert_eq!(told.hub.topics(), 1, "it rests");
     told.passes(101);
     assert_eq!(told.hub.topics(), 0);
+}
+
+#[test]
+fn whoever_waits_for_any_job_hears_of_news_and_not_of_log_lines() {
+    let told = Told::new();
+    let mut feed = told.hub.watch(Subject::Feed(key().tenant), Pace::Calm);
+    let mut other = told.hub.watch(Subject::Feed(Tenant(1)), Pace::Calm);
+    let publish = |has_news, ms| {
+        told.hub.publish(&key(), Moved { is_end: true, has_news });
+        let now = told.begun + Duration::from_millis(ms);
+        for (member, is_end) in told.hub.take_moved() {
+            told.publisher.borrow_mut().wake(member, is_end, now);
+        }
+    };
+    publish(false, 0);
+    assert!(!has_moved(&mut feed));
+    publish(true, 1);
+    assert!(has_moved(&mut feed));
+    publish(true, 2);
+    assert!(!has_moved(&mut feed), "an end is nothing to hurry for");
+    told.passes(101);
+    assert!(has_moved(&mut feed) && !has_moved(&mut other));
 }

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Publish, Settings, StoreError,
+    Moved, Publish, Settings, StoreError,
     cache::Cache,
     queue::{Queue, Request, Submission},
 };
@@ -215,15 +215,14 @@ impl Committer {
 
     /// Lets everybody read what a job has become, and then lets those know who wait for it.
     fn publish_one(&self, key: &JobKey, before: Option<&Stored>, now: Option<Stored>) {
-        let seen = before.map(|stored| stored.job.version);
-        let (version, is_end) = now.as_ref().map_or((None, true), |now| (Some(now.job.version), now.job.is_done()));
+        let before = before.map(|stored| &*stored.job);
+        let moved = Moved::of(before, now.as_ref().map(|stored| &*stored.job));
         match now {
             Some(stored) => self.cache.put(key.clone(), stored),
             None => self.cache.remove(key),
         }
-        // A renewed lease is nothing that anybody waits for.
-        if version != seen {
-            self.publish.publish(key, is_end);
+        if let Some(moved) = moved {
+            self.publish.publish(key, moved);
         }
     }
 
@@ -245,6 +244,19 @@ impl Committer {
         };
         Waiting { submission, verdict: answer }.send();
         None
+    }
+}
+
+impl Moved {
+    /// `None` when nobody could see it: a renewed lease is nothing that anybody waits for.
+    fn of(before: Option<&Job>, now: Option<&Job>) -> Option<Self> {
+        let is_end = now.is_none_or(Job::is_done);
+        match (before, now) {
+            (Some(before), Some(now)) if before.version == now.version => None,
+            (Some(before), Some(now)) => Some(Self { is_end, has_news: now.has_news_since(before) }),
+            (None, None) => None,
+            (None, Some(_)) | (Some(_), None) => Some(Self { is_end, has_news: true }),
+        }
     }
 }
 
