@@ -17,6 +17,8 @@ mod error;
 mod events;
 mod export;
 mod extract;
+mod feed;
+mod filter;
 mod given;
 mod idempotency;
 mod jitter;
@@ -93,7 +95,7 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 18] {
+fn routes() -> [(&'static str, MethodRouter<Context>); 19] {
     let gzip =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
     [
@@ -102,6 +104,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 18] {
         ("/jobs/{id}/logs", get(logs::read_log.layer(gzip.clone())).post(logs::append_log)),
         ("/jobs/{id}/events", get(events::job_events)),
         ("/jobs/{id}/ws", get(websocket::job_websocket)),
+        ("/events", get(feed::all_events)),
         ("/batch", post(batch::run_batch)),
         ("/export", get(export::export.layer(gzip.clone()))),
         ("/api/restyle/{id}", get(legacy::restyle)),

@@ -6,6 +6,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`http`] | parses requests, calls the store once, shapes the answers; [`http::serve`] keeps the connections |
+//! | [`publish`] | who waits for which job, and what streams tell them |
 //! | [`store`] | the only door to jobs: group commit, snapshots in memory, [exports](store::portable) |
 //! | [`engine`] | where bytes become durable: [`engine::sqlite`] |
 //! | [`job`] | what a job is and what may happen to it; pure, and knows none of the others |

@@ -91,6 +91,8 @@ pub enum StreamKind {
     WebSocket,
     /// A log that is followed.
     Log,
+    /// Server-sent events of many jobs.
+    Feed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +107,7 @@ impl StreamLabels {
             StreamKind::Events => "events",
             StreamKind::WebSocket => "websocket",
             StreamKind::Log => "log",
+            StreamKind::Feed => "feed",
         };
         Self { kind }
     }

@@ -7,6 +7,7 @@
 mod cache;
 mod committer;
 mod error;
+mod feed;
 pub mod portable;
 mod queue;
 
@@ -33,7 +34,7 @@ use crate::{
 };
 
 /// Who calls. One tenant and no roles until tokens exist.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// Whose jobs the call is about.
     pub tenant: Tenant,

@@ -1,5 +1,7 @@
 //! From the configuration to the settings of each part.
 
+use std::time::Duration;
+
 use axum::http::HeaderValue;
 
 use crate::{
@@ -7,7 +9,8 @@ use crate::{
     engine::sqlite,
     http::{self, BatchSettings, RequestLog, StreamSettings, serve::ServerSettings},
     job::{Limits, Seconds},
-    publish, store,
+    publish::{self, FeedSettings},
+    store,
 };
 
 /// Settings of the embedded engine.
@@ -72,6 +75,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
         stream: StreamSettings {
             comment_seconds: config.push.comment_seconds,
             retry_milliseconds: config.push.retry_milliseconds,
+            feed_ids_max: config.push.feed_ids_max,
         },
         requests: match config.log.requests {
             LoggedRequests::All => RequestLog::All,
@@ -83,7 +87,17 @@ pub(super) fn http(config: &Config) -> http::Settings {
 
 /// Bounds of streams.
 pub(super) fn streams(config: &Config) -> publish::Settings {
-    publish::Settings { step_bytes: config.push.step_bytes, cache_bytes_max: config.push.cache_bytes_max }
+    publish::Settings {
+        step_bytes: config.push.step_bytes,
+        cache_bytes_max: config.push.cache_bytes_max,
+        calm: Duration::from_millis(config.push.calm_milliseconds.into()),
+        feed: FeedSettings {
+            step_bytes: config.push.step_bytes,
+            jobs_max: config.push.feed_jobs_max,
+            entries_max: config.push.feed_entries_max,
+            cache_bytes_max: config.push.feed_cache_bytes_max,
+        },
+    }
 }
 
 /// Settings of the connections.

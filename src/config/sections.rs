@@ -234,6 +234,18 @@ pub struct Push {
     /// Time that an entry of a feed is kept.
     #[serde(deserialize_with = "within::<1, 604_800, _, _>")]
     pub feed_retain_seconds: u32,
+    /// Jobs that one feed follows by their ids.
+    #[serde(deserialize_with = "within::<1, 1_000, _, _>")]
+    pub feed_ids_max: usize,
+    /// Jobs in one page of a feed.
+    #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
+    pub feed_jobs_max: usize,
+    /// Commits that are looked at for one page of a feed.
+    #[serde(deserialize_with = "within::<1, 10_000_000, _, _>")]
+    pub feed_entries_max: usize,
+    /// Bytes of pages and texts of feeds kept for other readers.
+    #[serde(deserialize_with = "within::<0, 1_099_511_627_776, _, _>")]
+    pub feed_cache_bytes_max: u64,
 }
 
 /// `[log]`

@@ -3,13 +3,19 @@
 //! Each commit that tells readers more than log lines adds an entry, in the same transaction. An entry says which jobs
 //! moved and how they stood before; how they stand is read when it is told.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::job::{Job, JobId, Kind, LabelKey, LabelValue, Labels, Status, Tenant};
 
 /// A place in a feed: the last entry that somebody has been told of. Rises with each commit; 0: none yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedPlace(pub u64);
+
+impl fmt::Display for FeedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// Which part of a feed is wanted.
 #[derive(Clone, Copy, Debug)]

@@ -6,22 +6,20 @@ use axum::{
     response::Response,
 };
 use serde::Serialize;
-use utoipa::{
-    IntoParams, ToSchema,
-    openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type},
-};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     context::Context,
     cursor,
     error::ApiError,
+    filter,
     openapi::{BadParameters, NoStore},
     query::{FromParams, Params, Query, decode},
     reply,
 };
 use crate::{
     engine::{Cursor, ListQuery, Order},
-    job::{Document, Kind, LabelKey, LabelValue, Malformed, Status},
+    job::{Document, Kind, LabelKey, LabelValue, Status},
     store::{Caller, JobStore},
 };
 
@@ -36,10 +34,10 @@ pub(super) struct ListParams {
     #[param(value_type = Option<Vec<Status>>, explode = false, min_items = 1)]
     status: Vec<Status>,
     /// Only jobs of one of these kinds; repeated or separated by commas.
-    #[param(schema_with = kinds, required = false, explode = false)]
+    #[param(schema_with = filter::kinds_schema, required = false, explode = false)]
     kind: Vec<Kind>,
     /// Only jobs with this label, as `key:value`; repeated: with all of them.
-    #[param(schema_with = labels, required = false, explode = true)]
+    #[param(schema_with = filter::labels_schema, required = false, explode = true)]
     label: Vec<(LabelKey, LabelValue)>,
     /// Only jobs whose id begins so, or that have exactly this as the value of a label.
     #[param(value_type = Option<String>, max_length = 256)]
@@ -61,9 +59,9 @@ pub(super) struct ListParams {
 impl FromParams for ListParams {
     fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
         let settings = context.settings();
-        let status: Vec<Status> = words(params, "status")?;
-        let kind: Vec<Kind> = words(params, "kind")?;
-        let label = params.take_all("label").iter().map(|text| label(text)).collect::<Result<Vec<_>, _>>()?;
+        let status = filter::statuses(params)?;
+        let kind = filter::kinds(params)?;
+        let label = filter::labels(params)?;
         let q = params.take("q")?.filter(|text| !text.is_empty());
         let q = q.map(|text| searched(&text)).transpose()?;
         let order = params.take("order")?.map_or(Ok(Order::Newest), |word| order(&word))?;
@@ -73,36 +71,6 @@ impl FromParams for ListParams {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(settings.page_jobs);
         Ok(Self { status, kind, label, q, limit, cursor, order, filters })
     }
-}
-
-fn kinds() -> Array {
-    strings("^[a-z0-9._-]{1,64}$")
-}
-
-fn labels() -> Array {
-    strings("^[a-z0-9._-]{1,64}:[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}$")
-}
-
-/// At least one string of this form.
-fn strings(pattern: &str) -> Array {
-    let string = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
-    ArrayBuilder::new().items(string).min_items(Some(1)).build()
-}
-
-fn words<T>(params: &mut Params<'_>, name: &str) -> Result<Vec<T>, ApiError>
-where
-    T: for<'t> TryFrom<&'t str, Error = Malformed>,
-{
-    let values = params.take_all(name);
-    let words = values.iter().flat_map(|value| value.split(','));
-    words.map(|word| T::try_from(word).map_err(|Malformed(rule)| ApiError::field(name, rule))).collect()
-}
-
-fn label(text: &str) -> Result<(LabelKey, LabelValue), ApiError> {
-    let refused = || ApiError::field("label", "a key and a value of a label, as `key:value`");
-    let (key, value) = text.split_once(':').ok_or_else(refused)?;
-    let key = LabelKey::try_from(key).map_err(|_| refused())?;
-    Ok((key, LabelValue::try_from(value).map_err(|_| refused())?))
 }
 
 fn searched(text: &str) -> Result<String, ApiError> {

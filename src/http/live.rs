@@ -1,4 +1,4 @@
-//! Bodies that go on while a job does.
+//! Bodies that go on while a job does, or for ever.
 //!
 //! Promises: a body ends by itself only where its format can say so; one that breaks off is broken off, so that a client
 //! can tell it from the end. Nothing is read ahead of the client. When the service goes down, no body holds it up.
@@ -21,7 +21,7 @@ use tokio::{
 use super::{context::Context, jitter, reply};
 use crate::{
     metrics::{Held, StreamKind},
-    publish::{Interrupted, Reader},
+    publish::{ChosenReader, FeedReader, Interrupted, Reader, Said},
 };
 
 /// Tells nginx, and those who do as it does, to pass on at once what comes.
@@ -37,8 +37,41 @@ struct Asides {
     spoken_at: Instant,
 }
 
+/// What a body is read from. Those that are larger are on the heap, so that the many need not make room for them.
+enum Source {
+    Job(Reader),
+    Feed(Box<FeedReader>),
+    Chosen(Box<ChosenReader>),
+}
+
+impl Source {
+    /// What comes next; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Said>, Interrupted> {
+        let step = match self {
+            Self::Job(reader) => reader.next().await?,
+            Self::Feed(reader) => return Box::pin(reader.next()).await.map(Some),
+            Self::Chosen(reader) => return Box::pin(reader.next()).await.map(Some),
+        };
+        // A step that is told in these formats has one text.
+        Ok(step.and_then(|step| step.texts().first().map(|text| Said { text: text.clone(), frames: step.frames() })))
+    }
+
+    /// What is said after a silence: that the stream is there, and where the reader stands if it does not know.
+    fn silence(&mut self) -> Bytes {
+        match self {
+            Self::Feed(reader) => match reader.unsaid_place() {
+                Some(place) => format!(":\nid: {place}\n\n").into(),
+                None => SILENCE,
+            },
+            Self::Job(_) | Self::Chosen(_) => SILENCE,
+        }
+    }
+}
+
+const SILENCE: Bytes = Bytes::from_static(b":\n\n");
+
 struct Live {
-    reader: Reader,
+    source: Source,
     asides: Option<Asides>,
     frames: Counter,
     is_begun: bool,
@@ -50,8 +83,22 @@ struct Live {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GoesOn;
 
-/// An event stream.
+/// An event stream of a job.
 pub(super) fn events(context: &Context, reader: Reader) -> Response {
+    event_stream(context, Source::Job(reader), StreamKind::Events)
+}
+
+/// An event stream of all jobs that fit.
+pub(super) fn feed(context: &Context, reader: FeedReader) -> Response {
+    event_stream(context, Source::Feed(Box::new(reader)), StreamKind::Feed)
+}
+
+/// An event stream of chosen jobs.
+pub(super) fn chosen(context: &Context, reader: ChosenReader) -> Response {
+    event_stream(context, Source::Chosen(Box::new(reader)), StreamKind::Feed)
+}
+
+fn event_stream(context: &Context, source: Source, kind: StreamKind) -> Response {
     let settings = context.settings();
     let retry = jitter::shortened(Duration::from_millis(settings.stream.retry_milliseconds.into()), 2);
     let comment_after = Duration::from_secs(settings.stream.comment_seconds.into());
@@ -61,12 +108,12 @@ pub(super) fn events(context: &Context, reader: Reader) -> Response {
         silence: Box::pin(sleep(comment_after)),
         spoken_at: Instant::now(),
     };
-    answer("text/event-stream", body(context, reader, StreamKind::Events, Some(asides)))
+    answer("text/event-stream", body(context, source, kind, Some(asides)))
 }
 
 /// A log that is followed.
 pub(super) fn lines(context: &Context, media_type: &'static str, reader: Reader) -> Response {
-    answer(media_type, body(context, reader, StreamKind::Log, None))
+    answer(media_type, body(context, Source::Job(reader), StreamKind::Log, None))
 }
 
 fn answer(media_type: &'static str, body: Body) -> Response {
@@ -78,10 +125,10 @@ fn answer(media_type: &'static str, body: Body) -> Response {
     response
 }
 
-fn body(context: &Context, reader: Reader, kind: StreamKind, asides: Option<Asides>) -> Body {
+fn body(context: &Context, source: Source, kind: StreamKind, asides: Option<Asides>) -> Body {
     let metrics = context.push_metrics();
     let live = Live {
-        reader,
+        source,
         frames: metrics.frames(kind),
         is_begun: asides.is_none(),
         is_over: false,
@@ -96,27 +143,27 @@ impl Live {
         if self.is_over {
             return None;
         }
-        let Self { reader, asides, is_begun, .. } = self;
+        let Self { source, asides, is_begun, .. } = self;
         if let (false, Some(asides)) = (*is_begun, &*asides) {
             *is_begun = true;
             return Some(Ok(asides.retry.clone()));
         }
         let told = match asides {
-            None => reader.next().await,
+            None => source.next().await,
             Some(asides) => select! {
                 biased;
-                told = reader.next() => {
+                told = source.next() => {
                     asides.spoken_at = Instant::now();
                     told
                 }
-                () = asides.silent() => return Some(Ok(Bytes::from_static(b":\n\n"))),
+                () = asides.silent() => return Some(Ok(source.silence())),
             },
         };
         match told {
-            Ok(step) => {
-                let step = step?;
-                self.frames.inc_by(step.frames());
-                step.texts().first().cloned().map(Ok)
+            Ok(said) => {
+                let said = said?;
+                self.frames.inc_by(said.frames);
+                Some(Ok(said.text))
             }
             Err(interrupted) => {
                 self.is_over = true;

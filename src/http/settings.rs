@@ -55,6 +55,8 @@ pub struct StreamSettings {
     pub comment_seconds: u32,
     /// When a client whose event stream broke off shall come back.
     pub retry_milliseconds: u32,
+    /// Jobs that one feed follows by their ids. Over it: 422.
+    pub feed_ids_max: usize,
 }
 
 /// Which finished requests get a line in the service's log.

@@ -37,6 +37,21 @@ impl Follower {
         self.store.read(self.caller, &self.id).await
     }
 
+    /// Returns once the job has moved since this was made, last returned or settled.
+    pub(super) async fn moved(&mut self) {
+        self.watch.moved().await;
+    }
+
+    /// Takes it that the job is read anew after this.
+    pub(super) fn settle(&mut self) {
+        self.watch.settle();
+    }
+
+    /// Whether there is no more waiting; whoever waits returns then.
+    pub(super) fn is_closed(&self) -> bool {
+        self.watch.is_closed()
+    }
+
     /// The first state of the job that is wanted, from now on; states that pass quickly may never be seen.
     ///
     /// # Errors

@@ -1,12 +1,11 @@
-//! What a reader of a job is told, and the texts that say it.
+//! What a reader is told, and the texts that say it.
 
-use std::io::Write;
+use std::{fmt, io::Write};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::cursor::Cursor;
-use crate::job::{Attempt, Document, LogLine, Seq, printable};
+use crate::job::{Attempt, Document, JobId, LogLine, Seq, printable};
 
 /// What is told of a job, and how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +37,7 @@ pub enum LogFormat {
 /// One thing that a reader is told.
 #[derive(Debug)]
 pub(super) enum Frame<'a> {
-    /// What it has is not of this job; everything follows.
+    /// What it has is not of this job, and everything follows; or not of this feed, and it has to read the list anew.
     Reset,
     /// The state of the job.
     Job(&'a Document<'a>),
@@ -48,6 +47,24 @@ pub(super) enum Frame<'a> {
     Dropped(Gap),
     /// Nothing follows.
     End(End),
+    /// The reader of a feed has everything up to this.
+    Ready(&'a Ready),
+    /// A job that fitted the filter of a feed does not fit any more.
+    Left(Named<'a>),
+    /// A job that a feed told of is gone.
+    Deleted(Named<'a>),
+}
+
+/// Where the reader of a feed stands.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Ready {
+    pub(super) cursor: String,
+}
+
+/// A job that is only named.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Named<'a> {
+    pub(super) id: &'a JobId,
 }
 
 /// Lines that are missing, the first and the last of them.
@@ -83,6 +100,23 @@ struct Message<'a, T> {
     data: &'a T,
 }
 
+/// Frames as one text.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The text.
+    pub text: Bytes,
+    /// How many frames it tells.
+    pub frames: u64,
+}
+
+impl Said {
+    /// What was written; of a format that makes one piece of it.
+    pub(super) fn of(encoder: Encoder) -> Self {
+        let (pieces, frames) = encoder.finish();
+        Self { text: pieces.into_iter().next().unwrap_or_default(), frames }
+    }
+}
+
 /// Frames on their way into text.
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -99,7 +133,7 @@ impl Encoder {
     }
 
     /// Adds a frame after which the reader stands at `id`.
-    pub(super) fn push(&mut self, id: Cursor, frame: &Frame<'_>) {
+    pub(super) fn push(&mut self, id: impl fmt::Display, frame: &Frame<'_>) {
         match frame {
             Frame::Reset => self.data("reset", id, &Nothing {}),
             Frame::Job(document) => self.data("job", id, *document),
@@ -115,7 +149,15 @@ impl Encoder {
                 Format::Frames(_) | Format::Log(LogFormat::Ndjson) => self.data("dropped", id, gap),
             },
             Frame::End(end) => self.data("end", id, end),
+            Frame::Ready(ready) => self.data("ready", id, *ready),
+            Frame::Left(job) => self.data("left", id, job),
+            Frame::Deleted(job) => self.data("deleted", id, job),
         }
+    }
+
+    /// Bytes of the piece that is being written.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
     }
 
     /// The texts, and how many frames they tell.
@@ -127,7 +169,7 @@ impl Encoder {
     }
 
     /// A frame that formats of the log alone leave out.
-    fn data(&mut self, event: &'static str, id: Cursor, data: &impl Serialize) {
+    fn data(&mut self, event: &'static str, id: impl fmt::Display, data: &impl Serialize) {
         match self.format {
             Format::Frames(FrameFormat::EventStream) => {
                 // A value in JSON is one line, whatever it says: breaks within are escaped or were white space.
@@ -142,7 +184,7 @@ impl Encoder {
         }
     }
 
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
         put(&mut self.text, format_args!("{line}\n"));
         self.frames += 1;
     }
@@ -156,7 +198,7 @@ impl Encoder {
     }
 }
 
-fn put(text: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
+fn put(text: &mut Vec<u8>, what: fmt::Arguments<'_>) {
     // To memory.
     let written = text.write_fmt(what);
     debug_assert!(written.is_ok(), "{written:?}");

@@ -225,6 +225,11 @@ impl Watch {
         self.member.hub.is_closed.load(Ordering::SeqCst)
     }
 
+    /// Forgets that its subject has moved.
+    pub(super) fn settle(&mut self) {
+        self.moves.mark_unchanged();
+    }
+
     /// Returns once its subject has moved since this was made or last returned.
     pub(super) async fn moved(&mut self) {
         // Fails only without a sender, and the member has one.

@@ -1,9 +1,11 @@
-//! Opening streams of jobs.
+//! Opening streams of jobs and of feeds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
+    chosen::ChosenReader,
     cursor::Cursor,
+    feed::{FeedFilter, FeedReader, FeedSince, Pages},
     follow::Follower,
     frame::{Format, FrameFormat, LogFormat},
     hub::{Hub, Pace},
@@ -23,6 +25,23 @@ pub struct Settings {
     pub step_bytes: usize,
     /// Memory for steps that other readers may want, too.
     pub cache_bytes_max: u64,
+    /// The least time between two looks of one who follows chosen jobs.
+    pub calm: Duration,
+    /// Bounds of feeds.
+    pub feed: FeedSettings,
+}
+
+/// Bounds of feeds.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedSettings {
+    /// Bytes of frames that are sent at once, and then those of one more job.
+    pub step_bytes: usize,
+    /// Jobs in one page.
+    pub jobs_max: usize,
+    /// Commits that are looked at for one page.
+    pub entries_max: usize,
+    /// Memory for pages and texts that other readers may want, too.
+    pub cache_bytes_max: u64,
 }
 
 /// Opens streams. Clones share their steps.
@@ -30,7 +49,9 @@ pub struct Settings {
 pub struct Streams {
     hub: Arc<Hub>,
     store: JobStore,
+    settings: Settings,
     steps: Arc<Steps>,
+    pages: Arc<Pages>,
 }
 
 /// What a reader has of a job when its stream begins.
@@ -53,7 +74,8 @@ pub enum Since {
 impl Streams {
     /// Streams of what is in this store and told by this hub.
     pub fn new(hub: Arc<Hub>, store: JobStore, settings: Settings) -> Self {
-        Self { hub, store, steps: Arc::new(Steps::new(settings)) }
+        let (steps, pages) = (Steps::new(settings), Pages::new(store.clone(), settings.feed));
+        Self { hub, store, settings, steps: Arc::new(steps), pages: Arc::new(pages) }
     }
 
     /// Somebody who hears of a job's changes and reads it.
@@ -96,6 +118,21 @@ impl Streams {
     ) -> Result<Reader, StoreError> {
         let place = |newest: Cursor| Place::At(Cursor { seq: after.min(newest.seq), ..newest });
         self.reader(caller, id, Format::Log(format), place).await
+    }
+
+    /// A reader of what becomes of all jobs that fit.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn feed(&self, caller: Caller, filter: FeedFilter, since: FeedSince) -> Result<FeedReader, StoreError> {
+        FeedReader::open(&self.hub, self.store.clone(), self.pages.clone(), caller, filter, since).await
+    }
+
+    /// A reader of how these jobs stand and of what becomes of them; those that are not there are told as deleted.
+    pub fn chosen(&self, caller: Caller, ids: Vec<JobId>) -> ChosenReader {
+        let followers = ids.into_iter().map(|id| (id.clone(), self.follow(caller, id, Pace::Calm)));
+        let Settings { feed: FeedSettings { step_bytes, .. }, calm, .. } = self.settings;
+        ChosenReader::new(self.store.clone(), caller, followers, step_bytes, calm)
     }
 
     /// A reader who begins at this place, given the newest there is.

@@ -168,3 +168,28 @@ async fn a_page_with_a_web_socket_shows_everything_once() {
     );
     assert_eq!(page.run(&refused).await, 1006);
 }
+
+#[tokio::test]
+async fn a_page_with_the_feed_shows_who_comes_changes_and_leaves() {
+    let mut service = Service::start(&format!("<!doctype html>{}", example("news = new Map()"))).await;
+    service.send("PUT", "/../early", json!({"kind": "short"})).await;
+    let browser = Chromium::start().await;
+    let mut page = browser.open(&service.origin).await;
+    let shows = |rows: &[&str]| {
+        format!("[...jobs.children].map(row => row.textContent).sort().join() === {:?}", rows.join(","))
+    };
+    page.until(&shows(&["early: queued, 0 %", "restyle-1: processing, 0 %"])).await;
+    service.work(3).await;
+    service.send("PUT", "/../late", json!({"kind": "short", "status": "processing"})).await;
+    page.until(&shows(&["early: queued, 0 %", "late: processing, 0 %", "restyle-1: processing, 3 %"])).await;
+    // What happens before the page has come back it learns then.
+    service.die();
+    page.until("events.readyState === EventSource.CONNECTING").await;
+    service.live().await;
+    service.send("PATCH", "/../early", json!({"status": "failed"})).await;
+    service.send("DELETE", "/../late", json!({})).await;
+    service.work(2).await;
+    page.until(&shows(&["restyle-1: processing, 5 %"])).await;
+    service.send("PATCH", "", json!({"status": "completed"})).await;
+    page.until(&shows(&[])).await;
+}

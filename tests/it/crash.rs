@@ -13,7 +13,6 @@ mod history;
 mod inspect;
 mod planted;
 pub(crate) mod process;
-mod random;
 mod reader;
 mod watchers;
 mod wire;

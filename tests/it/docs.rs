@@ -42,3 +42,26 @@ async fn streams_are_read_by_python_and_curl() {
     assert_eq!(prints(&server, "sh", "-c", &example("follow=1")).await, "it's\n");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_feed_is_read_by_python_and_curl() {
+    let server = Server::start(Memory::Usual, |_| {}).await;
+    server.job("restyle-1", "restyle").await;
+    server.patch("restyle-1", json!({"status": "completed"})).await.is(200);
+    let printed = prints(&server, "python3", "-c", &example("waiting = {")).await;
+    assert_eq!(sorted(&printed), ["deleted restyle-2 None", "job restyle-1 completed"]);
+
+    // These go on: read until there is something.
+    for mark in ["events?kind=restyle&status=queued,processing", "events?id=restyle-1&id=restyle-2"] {
+        let first = format!("{} | head -n 4", example(mark).trim());
+        let printed = prints(&server, "sh", "-c", &first).await;
+        assert!(printed.starts_with("retry: ") && printed.contains("event: "), "{printed}");
+    }
+    server.stop().await;
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}

@@ -91,6 +91,8 @@ impl Server {
         let mut config = Config::load(&flags, []).unwrap();
         if memory == Memory::None {
             config.store.cache_bytes_max = 2;
+            config.push.cache_bytes_max = 0;
+            config.push.feed_cache_bytes_max = 0;
         }
         configure(&mut config);
         Self::open(config, Clock::manual(BEGIN), Arc::new(store)).await

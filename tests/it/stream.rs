@@ -56,6 +56,8 @@ pub(crate) enum Said {
     Event(Event),
     Retry(u64),
     Comment,
+    /// A comment, and the id of what is not told.
+    Place(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +101,7 @@ impl Events {
                     }
                     (None, None, None, Some(retry), false) => Said::Retry(retry),
                     (None, None, None, None, true) => Said::Comment,
+                    (None, Some(id), None, None, true) => Said::Place(id),
                     other => panic!("{other:?}"),
                 };
                 return Ok(Some(said));
@@ -126,7 +129,7 @@ impl Events {
         loop {
             match self.said().await.unwrap()? {
                 Said::Event(event) => return Some(event),
-                Said::Retry(_) | Said::Comment => {}
+                Said::Retry(_) | Said::Comment | Said::Place(_) => {}
             }
         }
     }

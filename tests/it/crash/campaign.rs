@@ -19,10 +19,10 @@ use super::{
     history::{Event, Run},
     inspect,
     process::{Launch, PATIENCE, Server},
-    random::Random,
     reader::{ReadBack, Reader},
     writer::Writer,
 };
+use crate::random::Random;
 
 const WRITERS: u32 = 16;
 const READERS: u32 = 3;

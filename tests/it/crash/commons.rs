@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{history::Id, random::Random};
+use super::history::Id;
+use crate::random::Random;
 
 /// Jobs that any writer may work on at once.
 const SHARED: usize = 10;

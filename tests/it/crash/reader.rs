@@ -8,9 +8,9 @@ use super::{
     client::Client,
     commons::Commons,
     history::{Event, Id, Seen, Sight, Tick},
-    random::Random,
     wire::{self, Reply},
 };
+use crate::random::Random;
 
 /// Polls jobs as a frontend does, and lists.
 pub(super) struct Reader {

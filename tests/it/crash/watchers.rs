@@ -13,10 +13,8 @@ use tokio::{
 };
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
-use super::{
-    process::{Launch, PATIENCE, Server},
-    random::Random,
-};
+use super::process::{Launch, PATIENCE, Server};
+use crate::random::Random;
 
 const LINES: u64 = 20_000;
 const CHANGES: u64 = 2_000;

@@ -6,8 +6,8 @@ use super::{
     client::{Client, Outcome},
     commons::Commons,
     history::{Id, Lines, OpId, Patch, Request, Status, What},
-    random::Random,
 };
+use crate::random::Random;
 
 /// Jobs of its own that a writer works on at once.
 const OWN: usize = 3;

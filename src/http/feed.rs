@@ -1,0 +1,115 @@
+//! The changes of many jobs as server-sent events.
+
+use axum::{extract::State, response::Response};
+use utoipa::{IntoParams, openapi::schema::Array};
+
+use super::{
+    context::Context,
+    error::ApiError,
+    extract::LastEventId,
+    filter, live,
+    openapi::{BadParameters, NoStore},
+    query::{FromParams, Params, Query},
+};
+use crate::{
+    engine::FeedPlace,
+    job::{JobId, Kind, LabelKey, LabelValue, Malformed, Status, digits},
+    metrics::StreamKind,
+    publish::{FeedFilter, FeedSince},
+    store::Caller,
+};
+
+/// Which jobs a feed tells of, and from where on.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FeedParams {
+    /// Only jobs in one of these statuses; repeated or separated by commas.
+    #[param(value_type = Option<Vec<Status>>, explode = false, min_items = 1)]
+    status: Vec<Status>,
+    /// Only jobs of one of these kinds; repeated or separated by commas.
+    #[param(schema_with = filter::kinds_schema, required = false, explode = false)]
+    kind: Vec<Kind>,
+    /// Only jobs with this label, as `key:value`; repeated: with all of them.
+    #[param(schema_with = filter::labels_schema, required = false, explode = true)]
+    label: Vec<(LabelKey, LabelValue)>,
+    /// Just this job; repeated or separated by commas: these, 100 at the most. Not together with
+    /// the other filters.
+    #[param(schema_with = ids_schema, required = false, explode = true)]
+    id: Vec<JobId>,
+    /// The id of the last event the client has, for clients that cannot send it as `Last-Event-ID`. Empty: none.
+    #[param(value_type = Option<String>, pattern = "^[0-9]*$")]
+    since: Option<String>,
+}
+
+impl FromParams for FeedParams {
+    fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
+        let (status, kind, label) = (filter::statuses(params)?, filter::kinds(params)?, filter::labels(params)?);
+        let id = ids(params, context.settings().stream.feed_ids_max)?;
+        let is_filtered = !(status.is_empty() && kind.is_empty() && label.is_empty());
+        if is_filtered && !id.is_empty() {
+            return Err(ApiError::field("id", "given without `status`, `kind` and `label`"));
+        }
+        Ok(Self { status, kind, label, id, since: params.take("since")?.map(Into::into) })
+    }
+}
+
+/// Takes the chosen ids, each once.
+fn ids(params: &mut Params<'_>, ids_max: usize) -> Result<Vec<JobId>, ApiError> {
+    let mut ids = Vec::new();
+    for text in params.take_all("id").iter().flat_map(|value| value.split(',')) {
+        let id = JobId::try_from(text).map_err(|Malformed(rule)| ApiError::field("id", rule))?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+        if ids.len() > ids_max {
+            return Err(ApiError::field("id", format_args!("at most {ids_max} ids")));
+        }
+    }
+    Ok(ids)
+}
+
+fn ids_schema() -> Array {
+    filter::strings("^[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}$")
+}
+
+/// Be told of the changes of many jobs.
+///
+/// As server-sent events: `job` is a job that was made or has changed, without log, input and result; `left` names one
+/// that does not fit the filters any more, `deleted` one that is gone. Changes of the log alone are not told, and of many
+/// changes of a job the latest. `ready` says that the client has everything up to then. The id of an event is a cursor: a
+/// client that comes back with it is told what every job that changed meanwhile has become, and then `ready`. One whose
+/// cursor is not known any more is told `reset`: it has to read the list anew.
+///
+/// With `id`, how each of these jobs stands comes first, and then `ready`; one that is not there is told as `deleted`.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "push",
+    params(FeedParams,
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event the client has.")),
+    responses(
+        (status = 200, description = "The events; there is no end.", body = String, content_type = "text/event-stream"),
+        BadParameters, NoStore
+    )
+)]
+pub(super) async fn all_events(
+    State(context): State<Context>,
+    caller: Caller,
+    Query(params): Query<FeedParams>,
+    last: LastEventId,
+) -> Result<Response, ApiError> {
+    let FeedParams { status: statuses, kind: kinds, label: labels, id, since } = params;
+    let since = match last.0.or(since).filter(|id| !id.is_empty()) {
+        None => FeedSince::Now,
+        Some(text) => FeedSince::Place(digits(&text).map(FeedPlace)),
+    };
+    if since != FeedSince::Now {
+        context.push_metrics().resumed(StreamKind::Feed).inc();
+    }
+    if !id.is_empty() {
+        // They are told how everything stands, whatever they had.
+        return Ok(live::chosen(&context, context.streams().chosen(caller, id)));
+    }
+    let reader = context.streams().feed(caller, FeedFilter { kinds, statuses, labels }, since).await?;
+    Ok(live::feed(&context, reader))
+}

@@ -1,0 +1,104 @@
+//! The last pages and pieces that were made: whoever stands where another reader stood gets the same ones.
+//!
+//! Promises: bounded by bytes. A page that was made a while ago is as good as a new one: it tells only where it ends, and
+//! what comes after is on the next. One may outlive the place it begins at in the store, which then serves a reader that
+//! would otherwise have to begin anew.
+
+use std::sync::Arc;
+
+use quick_cache::{Weighter, sync::Cache};
+use thiserror::Error;
+
+use super::{FeedFilter, piece::Piece};
+use crate::{
+    engine::{FeedPlace, FeedQuery, Moved},
+    publish::streams::FeedSettings,
+    store::{Caller, JobStore, StoreError},
+};
+
+/// Part of a feed.
+#[derive(Debug)]
+pub(in crate::publish) struct Page {
+    pub(super) caller: Caller,
+    pub(super) from: FeedPlace,
+    pub(super) moved: Vec<Moved>,
+    pub(super) to: FeedPlace,
+}
+
+/// Why there is no page or piece.
+#[derive(Clone, Debug, Error)]
+pub(super) enum Lack {
+    /// The place is none of the feed, or was too long ago.
+    #[error("the place in the feed is not known")]
+    Forgotten,
+    /// It cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Pages and pieces.
+pub(in crate::publish) struct Pages {
+    store: JobStore,
+    settings: FeedSettings,
+    pages: Cache<(Caller, FeedPlace), Arc<Page>, Weight>,
+    pieces: Cache<PieceKey, Arc<Piece>, Weight>,
+}
+
+/// What a piece depends on, but for what the jobs have become meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PieceKey {
+    caller: Caller,
+    from: FeedPlace,
+    to: FeedPlace,
+    /// The first job.
+    begin: usize,
+    filter: Arc<FeedFilter>,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<(Caller, FeedPlace), Arc<Page>> for Weight {
+    fn weight(&self, _: &(Caller, FeedPlace), page: &Arc<Page>) -> u64 {
+        /// Of what a job was before: few were anything else than in a status.
+        const PAST: usize = 32;
+        (size_of::<Page>() + page.moved.len() * (size_of::<Moved>() + PAST)) as u64
+    }
+}
+
+impl Weighter<PieceKey, Arc<Piece>> for Weight {
+    fn weight(&self, _: &PieceKey, piece: &Arc<Piece>) -> u64 {
+        (size_of::<PieceKey>() + size_of::<Piece>() + piece.said.text.len()) as u64
+    }
+}
+
+impl Pages {
+    pub(in crate::publish) fn new(store: JobStore, settings: FeedSettings) -> Self {
+        /// Only sizes the hash tables at first; the weight is what bounds them.
+        const ITEMS_EXPECTED: usize = 100;
+        let bytes_max = settings.cache_bytes_max / 2;
+        let pages = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
+        let pieces = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
+        Self { store, settings, pages, pieces }
+    }
+
+    /// A page after a place: made once for all who ask meanwhile.
+    pub(super) async fn page(&self, caller: Caller, from: FeedPlace) -> Result<Arc<Page>, Lack> {
+        let make = async {
+            let FeedSettings { jobs_max, entries_max, .. } = self.settings;
+            let query = FeedQuery { tenant: caller.tenant, after: from, jobs_max, entries_max };
+            let page = self.store.feed(query).await?.ok_or(Lack::Forgotten)?;
+            Ok(Arc::new(Page { caller, from, moved: page.moved, to: page.to }))
+        };
+        self.pages.get_or_insert_async(&(caller, from), make).await
+    }
+
+    /// What a page tells those with this filter, from this job on: made once for all who ask meanwhile.
+    pub(super) async fn piece(&self, page: &Page, begin: usize, filter: &Arc<FeedFilter>) -> Result<Arc<Piece>, Lack> {
+        let Page { caller, from, to, .. } = *page;
+        let key = PieceKey { caller, from, to, begin, filter: filter.clone() };
+        let make =
+            async { Ok(Arc::new(Piece::make(&self.store, page, begin, filter, self.settings.step_bytes).await?)) };
+        self.pieces.get_or_insert_async(&key, make).await
+    }
+}
