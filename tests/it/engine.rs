@@ -2,7 +2,12 @@
 
 mod feed;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use milepost::{
     clock::Clock,
@@ -342,6 +347,32 @@ async fn an_idempotency_key_is_remembered_until_it_expires() {
     assert_eq!(at(NOW.0 + 9, 0).await, Some(once));
     assert_eq!(at(NOW.0 + 10, 0).await, None);
     assert_eq!(at(NOW.0, 1).await, None);
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_is_in_nobodys_way() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let many = (0..1000).map(|number| creation(&new_job(&number.to_string(), "k", &[]))).collect();
+    engine.commit(many).await.unwrap();
+    let query = ListQuery {
+        tenant: Tenant(0),
+        statuses: Vec::new(),
+        kinds: Vec::new(),
+        labels: Vec::new(),
+        text: None,
+        order: Order::Oldest,
+        after: None,
+        jobs_max: 1000,
+        scan_max: 1000,
+    };
+    for _ in 0..10 {
+        // As many as there are connections, each for longer than the read that follows.
+        for _ in 0..2 {
+            let _begun = engine.list(query.clone()).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        find(&engine, "7").await;
+    }
 }
 
 #[tokio::test]

@@ -36,13 +36,13 @@ pub(super) fn open(directory: &Path, cache_bytes: usize) -> Result<Connection, E
 #[derive(Debug)]
 pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn open(directory: &Path, connections: usize, cache_bytes: usize) -> Result<Self, EngineError> {
         let idle = (0..connections).map(|_| open(directory, cache_bytes)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { permits: Semaphore::new(idle.len()), idle: Arc::new(Mutex::new(idle)) })
+        Ok(Self { permits: Arc::new(Semaphore::new(idle.len())), idle: Arc::new(Mutex::new(idle)) })
     }
 
     /// Runs a read on a thread that may wait for the disk, within one transaction.
@@ -51,9 +51,11 @@ impl Readers {
         read: impl FnOnce(&Connection) -> Result<R, EngineError> + Send + 'static,
     ) -> Result<R, EngineError> {
         let closed = || EngineError::Unavailable("the store is closed".into());
-        let _permit = self.permits.acquire().await.map_err(|_| closed())?;
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| closed())?;
         let idle = self.idle.clone();
         let work = move || {
+            // Held as long as the connection is, also when nobody waits for the read any more.
+            let _permit = permit;
             let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or_else(closed)?;
             let result = in_transaction(&connection, read);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
