@@ -50,6 +50,17 @@ pub struct Moved {
     pub gone: Option<Box<Gone>>,
 }
 
+impl Moved {
+    /// What holding it costs in memory, about.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 128;
+        let label = |(key, value): (&LabelKey, &LabelValue)| key.as_str().len() + value.as_str().len() + FIXED;
+        let labels = |(_, labels): &(Statuses, Labels)| FIXED + labels.iter().map(label).sum::<usize>();
+        let gone = if self.gone.is_some() { 2 * FIXED } else { 0 };
+        size_of::<Self>() + self.past.relabelled.iter().map(labels).sum::<usize>() + gone
+    }
+}
+
 /// What is left of a job that is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
@@ -85,7 +96,12 @@ impl Past {
 
     /// Adds that it had these labels up to here.
     pub fn had(&mut self, labels: Labels) {
-        self.relabelled.push((std::mem::take(&mut self.statuses), labels));
+        let stood = std::mem::take(&mut self.statuses);
+        // However often a job's labels change back and forth, it is there once with each of them.
+        match self.relabelled.iter_mut().find(|(_, had)| *had == labels) {
+            Some((statuses, _)) => statuses.0 |= stood.0,
+            None => self.relabelled.push((stood, labels)),
+        }
     }
 
     /// Whether it ever stood in one of these statuses with all of these labels; `now`: the labels it has. No statuses:
@@ -139,6 +155,12 @@ mod tests {
         assert!(fitted(&[], "1") && fitted(&[], "2") && !fitted(&[], "3"));
         assert!(fitted(&[Status::Failed, Status::Queued], "1") && !fitted(&[Status::Failed], "1"));
         assert!(past.has_fitted(&[Status::Queued], &[], None));
+        let mut again = past.clone();
+        again.had(labels("2"));
+        again.stood(Status::Failed);
+        again.had(labels("1"));
+        assert_eq!(again.relabelled.len(), 2, "labels that it had before are not kept twice");
+        assert!(again.has_fitted(&[Status::Failed], &[label("1")], None));
         assert!(!past.has_fitted(&[Status::Processing], &[], None), "what it is now says nothing of one that is gone");
     }
 }

@@ -42,8 +42,15 @@ struct Chosen {
 #[derive(Clone)]
 enum Told {
     Nothing,
+    /// It stood so; without its result, which may be large and is not told.
     Job(Arc<Job>),
     Gone,
+}
+
+impl Told {
+    fn of(job: &Job) -> Self {
+        Self::Job(Arc::new(Job { result: None, ..job.clone() }))
+    }
 }
 
 /// Whether all jobs are to be looked at, or how far that has come.
@@ -77,15 +84,15 @@ impl ChosenReader {
     /// After one, the reader may come back.
     pub async fn next(&mut self) -> Result<Said, Interrupted> {
         loop {
+            if self.chosen.iter().any(|chosen| chosen.follower.is_closed()) {
+                return Err(Interrupted::Closing);
+            }
             match self.look {
                 Look::Waits => {
                     select_all(self.chosen.iter_mut().map(|chosen| Box::pin(chosen.follower.moved()))).await;
                     self.look = Look::Due;
                 }
                 Look::Due => {
-                    if self.chosen.iter().any(|chosen| chosen.follower.is_closed()) {
-                        return Err(Interrupted::Closing);
-                    }
                     sleep_until(self.rested_at).await;
                     self.chosen.iter_mut().for_each(|chosen| chosen.follower.settle());
                     self.look = Look::On(self.store.feed_end(self.caller).await?, 0);
@@ -137,11 +144,15 @@ impl Chosen {
             Err(error) => return Err(error.into()),
         };
         let is_another = |old: &Job, new: &Job| old.spec.created_at != new.spec.created_at;
+        let has_news = |old: &Job, new: &Job| {
+            old.version != new.version
+                && (old.result_version != new.result_version || Job { result: None, ..new.clone() }.has_news_since(old))
+        };
         let (is_gone, is_news) = match (&self.told, &now) {
             (Told::Nothing | Told::Gone, Some(_)) => (false, true),
             (Told::Nothing | Told::Job(_), None) => (true, false),
             (Told::Gone, None) => (false, false),
-            (Told::Job(old), Some(new)) => (is_another(old, new), is_another(old, new) || new.has_news_since(old)),
+            (Told::Job(old), Some(new)) => (is_another(old, new), is_another(old, new) || has_news(old, new)),
         };
         if is_gone {
             encoder.push(place, &Frame::Deleted(Named { id: &self.id }));
@@ -151,6 +162,6 @@ impl Chosen {
             return Ok(self.told.clone());
         }
         encoder.push(place, &Frame::Job(&Document::new(&job).without_result()));
-        Ok(Told::Job(job))
+        Ok(Told::of(&job))
     }
 }

@@ -104,6 +104,9 @@ impl FeedReader {
     /// After one, the reader may come back with the place it has.
     pub async fn next(&mut self) -> Result<Said, Interrupted> {
         loop {
+            if self.watch.is_closed() {
+                return Err(Interrupted::Closing);
+            }
             if self.is_behind {
                 self.goal = self.store.feed_end(self.caller).await?;
                 self.is_behind = false;
@@ -119,16 +122,11 @@ impl FeedReader {
                     Err(lack) => self.begin_anew(lack).await?,
                 },
                 Place::At(place) if *place < self.goal => match self.pages.page(self.caller, *place).await {
-                    // Nothing is there yet that was announced: it is waited for like anything else.
-                    Ok(page) if page.to == *place => self.goal = *place,
                     Ok(page) => self.place = Place::Within(page, 0),
                     Err(lack) => self.begin_anew(lack).await?,
                 },
                 Place::At(place) if self.beginning != Beginning::Over => return Ok(self.begin(*place)),
                 Place::At(_) => {
-                    if self.watch.is_closed() {
-                        return Err(Interrupted::Closing);
-                    }
                     self.watch.moved().await;
                     // Noted before anything is waited for, since that may be given up.
                     self.is_behind = true;

@@ -74,7 +74,7 @@ pub enum Since {
 impl Streams {
     /// Streams of what is in this store and told by this hub.
     pub fn new(hub: Arc<Hub>, store: JobStore, settings: Settings) -> Self {
-        let (steps, pages) = (Steps::new(settings), Pages::new(store.clone(), settings.feed));
+        let (steps, pages) = (Steps::new(settings), Pages::new(store.clone(), settings.feed, settings.calm));
         Self { hub, store, settings, steps: Arc::new(steps), pages: Arc::new(pages) }
     }
 

@@ -104,6 +104,19 @@ each_engine!(
     }
 );
 
+each_engine!(whoever_comes_later_is_told_once, |server| async move {
+    server.job("j", "k").await;
+    let (mut first, begin) = ready(server, "").await;
+    for percent in 1..=5 {
+        server.patch("j", json!({"progress_pct": percent})).await.is(200);
+        assert_eq!(first.next().await.unwrap().data["progress_pct"], percent);
+    }
+    // The first reader's pages are no longer for others.
+    let (told, _) = up_to_ready(&mut resumed(server, "", &begin).await).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].data["progress_pct"], 5);
+});
+
 each_engine!(a_filter_tells_who_comes_and_who_leaves, |server| async move {
     let (mut busy, _) = ready(server, "?status=processing,failed&kind=restyle").await;
     let (mut mine, _) = ready(server, "?label=user:42&label=tier:free").await;
@@ -210,6 +223,7 @@ each_engine!(
         let mut rounds = 0;
         while known.len() < 300 {
             rounds += 1;
+            assert!(rounds < 100, "only {} jobs were told", known.len());
             for _ in 0..7 * rounds {
                 let event = events.next().await.unwrap();
                 id = event.id;

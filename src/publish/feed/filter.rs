@@ -33,4 +33,13 @@ impl FeedFilter {
     pub(super) fn takes(&self, kind: &Kind) -> bool {
         self.kinds.is_empty() || self.kinds.contains(kind)
     }
+
+    /// What holding it costs in memory, about.
+    pub(super) fn weight(&self) -> usize {
+        const FIXED: usize = 64;
+        let kinds: usize = self.kinds.iter().map(|kind| kind.as_str().len() + FIXED).sum();
+        let labels: usize =
+            self.labels.iter().map(|(key, value)| key.as_str().len() + value.as_str().len() + 2 * FIXED).sum();
+        size_of::<Self>() + self.statuses.len() + kinds + labels
+    }
 }

@@ -1,13 +1,14 @@
 //! The last pages and pieces that were made: whoever stands where another reader stood gets the same ones.
 //!
-//! Promises: bounded by bytes. A page that was made a while ago is as good as a new one: it tells only where it ends, and
-//! what comes after is on the next. One may outlive the place it begins at in the store, which then serves a reader that
-//! would otherwise have to begin anew.
+//! Promises: bounded by bytes. A page is for those who come within a moment: a later reader gets a new one, which ends
+//! where the feed does, so that it is told once of a job that has moved many times since. One may outlive the place it
+//! begins at in the store by that moment; whoever gets it has missed nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use quick_cache::{Weighter, sync::Cache};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::{FeedFilter, piece::Piece};
 use crate::{
@@ -23,6 +24,7 @@ pub(in crate::publish) struct Page {
     pub(super) from: FeedPlace,
     pub(super) moved: Vec<Moved>,
     pub(super) to: FeedPlace,
+    made_at: Instant,
 }
 
 /// Why there is no page or piece.
@@ -40,6 +42,8 @@ pub(super) enum Lack {
 pub(in crate::publish) struct Pages {
     store: JobStore,
     settings: FeedSettings,
+    /// How long a page is new.
+    calm: Duration,
     pages: Cache<(Caller, FeedPlace), Arc<Page>, Weight>,
     pieces: Cache<PieceKey, Arc<Piece>, Weight>,
 }
@@ -60,37 +64,38 @@ struct Weight;
 
 impl Weighter<(Caller, FeedPlace), Arc<Page>> for Weight {
     fn weight(&self, _: &(Caller, FeedPlace), page: &Arc<Page>) -> u64 {
-        /// Of what a job was before: few were anything else than in a status.
-        const PAST: usize = 32;
-        (size_of::<Page>() + page.moved.len() * (size_of::<Moved>() + PAST)) as u64
+        (size_of::<Page>() + page.moved.iter().map(Moved::weight).sum::<usize>()) as u64
     }
 }
 
 impl Weighter<PieceKey, Arc<Piece>> for Weight {
-    fn weight(&self, _: &PieceKey, piece: &Arc<Piece>) -> u64 {
-        (size_of::<PieceKey>() + size_of::<Piece>() + piece.said.text.len()) as u64
+    fn weight(&self, key: &PieceKey, piece: &Arc<Piece>) -> u64 {
+        (size_of::<PieceKey>() + key.filter.weight() + size_of::<Piece>() + piece.said.text.len()) as u64
     }
 }
 
 impl Pages {
-    pub(in crate::publish) fn new(store: JobStore, settings: FeedSettings) -> Self {
+    pub(in crate::publish) fn new(store: JobStore, settings: FeedSettings, calm: Duration) -> Self {
         /// Only sizes the hash tables at first; the weight is what bounds them.
         const ITEMS_EXPECTED: usize = 100;
         let bytes_max = settings.cache_bytes_max / 2;
         let pages = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
         let pieces = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
-        Self { store, settings, pages, pieces }
+        Self { store, settings, calm, pages, pieces }
     }
 
     /// A page after a place: made once for all who ask meanwhile.
     pub(super) async fn page(&self, caller: Caller, from: FeedPlace) -> Result<Arc<Page>, Lack> {
+        let key = (caller, from);
+        self.pages.remove_if(&key, |page| page.made_at.elapsed() > self.calm);
         let make = async {
             let FeedSettings { jobs_max, entries_max, .. } = self.settings;
             let query = FeedQuery { tenant: caller.tenant, after: from, jobs_max, entries_max };
-            let page = self.store.feed(query).await?.ok_or(Lack::Forgotten)?;
-            Ok(Arc::new(Page { caller, from, moved: page.moved, to: page.to }))
+            // Asked for only where there is more; a page that leads nowhere would be read again and again.
+            let page = self.store.feed(query).await?.filter(|page| page.to > from).ok_or(Lack::Forgotten)?;
+            Ok(Arc::new(Page { caller, from, moved: page.moved, to: page.to, made_at: Instant::now() }))
         };
-        self.pages.get_or_insert_async(&(caller, from), make).await
+        self.pages.get_or_insert_async(&key, make).await
     }
 
     /// What a page tells those with this filter, from this job on: made once for all who ask meanwhile.

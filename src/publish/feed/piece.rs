@@ -13,8 +13,8 @@ use crate::{
     store::JobStore,
 };
 
-/// Jobs that are read at once.
-const JOBS_AT_ONCE: usize = 100;
+/// Jobs that a piece tells of at the most: so many are read at once.
+const JOBS_AT_ONCE: usize = 200;
 
 /// A piece of a page.
 #[derive(Debug)]
@@ -32,7 +32,8 @@ enum Told {
 }
 
 impl Piece {
-    /// Tells of the jobs of a page from this one on, until there is enough to send. The last frame of a page has its end
+    /// Tells of the jobs of a page from this one on, until there is enough to send or so many were looked at that others
+    /// should have their turn; that may be nothing. The last frame of a page has its end
     /// as id, all others its beginning: whoever is cut off in between comes back to where it was.
     pub(super) async fn make(
         store: &JobStore,
@@ -45,22 +46,20 @@ impl Piece {
         // Told when it is known whether it is the last.
         let mut last = None;
         let mut at = begin;
-        while at < page.moved.len() && encoder.len() < bytes {
-            let jobs = &page.moved[at..page.moved.len().min(at + JOBS_AT_ONCE)];
-            let numbers = jobs.iter().filter(|moved| moved.gone.is_none()).map(|moved| moved.number).collect();
-            let mut fed = store.fed(page.caller, numbers, page.to).await?.ok_or(Lack::Forgotten)?.into_iter();
-            for moved in jobs {
-                if encoder.len() >= bytes {
-                    break;
-                }
-                let now = if moved.gone.is_none() { fed.next() } else { None };
-                if let Some(told) = tell(moved, now, filter)
-                    && let Some(earlier) = last.replace(told)
-                {
-                    push(&mut encoder, page.from, &earlier);
-                }
-                at += 1;
+        let jobs = &page.moved[begin..page.moved.len().min(begin + JOBS_AT_ONCE)];
+        let numbers = jobs.iter().filter(|moved| moved.gone.is_none()).map(|moved| moved.number).collect();
+        let mut fed = store.fed(page.caller, numbers, page.to).await?.ok_or(Lack::Forgotten)?.into_iter();
+        for moved in jobs {
+            if encoder.len() >= bytes {
+                break;
             }
+            let now = if moved.gone.is_none() { fed.next() } else { None };
+            if let Some(told) = tell(moved, now, filter)
+                && let Some(earlier) = last.replace(told)
+            {
+                push(&mut encoder, page.from, &earlier);
+            }
+            at += 1;
         }
         let next = (at < page.moved.len()).then_some(at);
         if let Some(last) = last {
