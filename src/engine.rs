@@ -58,9 +58,9 @@ pub trait Engine: Send + Sync + 'static {
     /// forgotten.
     async fn feed(&self, query: FeedQuery) -> Result<Option<FeedPage>, EngineError>;
 
-    /// What has become, in their order, of the jobs of these numbers, which had moved by this place of the feed; `None`
-    /// when what is needed to tell is forgotten.
-    async fn fed(&self, tenant: Tenant, numbers: Vec<u64>, by: FeedPlace) -> Result<Option<Vec<Fed>>, EngineError>;
+    /// What has become, in their order, of the jobs of these numbers, which a feed told of; `None` when one was deleted so
+    /// long ago that it is forgotten.
+    async fn fed(&self, numbers: Vec<u64>) -> Result<Option<Vec<Fed>>, EngineError>;
 
     /// How many jobs there are of each kind in each status.
     async fn counts(&self) -> Result<Vec<Count>, EngineError>;

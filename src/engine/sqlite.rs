@@ -168,8 +168,8 @@ impl Engine for Sqlite {
         self.readers.read(move |connection| feed::page(connection, &query)).await
     }
 
-    async fn fed(&self, tenant: Tenant, numbers: Vec<u64>, by: FeedPlace) -> Result<Option<Vec<Fed>>, EngineError> {
-        self.readers.read(move |connection| feed::fed(connection, tenant, &numbers, by)).await
+    async fn fed(&self, numbers: Vec<u64>) -> Result<Option<Vec<Fed>>, EngineError> {
+        self.readers.read(move |connection| feed::fed(connection, &numbers)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, EngineError> {

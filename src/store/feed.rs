@@ -22,12 +22,12 @@ impl JobStore {
         Ok(self.inner.engine.feed(query).await?)
     }
 
-    /// What has become, in their order, of jobs that had moved by this place of the feed; `None` when it is forgotten.
+    /// What has become, in their order, of jobs that a feed told of; `None` when one is forgotten.
     ///
     /// # Errors
     /// The store's own.
-    pub async fn fed(&self, caller: Caller, numbers: Vec<u64>, by: FeedPlace) -> Result<Option<Vec<Fed>>, StoreError> {
-        let fed = self.inner.engine.fed(caller.tenant, numbers, by).await?;
+    pub async fn fed(&self, numbers: Vec<u64>) -> Result<Option<Vec<Fed>>, StoreError> {
+        let fed = self.inner.engine.fed(numbers).await?;
         self.inner.horizon.reached().await;
         Ok(fed)
     }

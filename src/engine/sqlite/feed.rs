@@ -4,12 +4,12 @@
 //! long as its entry is kept, and the newest entry that is old enough to go is kept, too: whoever has it misses nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -70,7 +70,8 @@ pub(super) struct Feed {
     news: BTreeMap<Tenant, Vec<Change>>,
     /// The entries it has made.
     fresh: Vec<(Tenant, u64)>,
-    untrimmed: u32,
+    /// Entries of each feed since some of its oldest were taken out.
+    untrimmed: HashMap<Tenant, u32>,
     buffer: Vec<u8>,
 }
 
@@ -81,8 +82,7 @@ impl Feed {
             retain_milliseconds: u64::from(retain_seconds) * 1000,
             news: BTreeMap::new(),
             fresh: Vec::new(),
-            // What a long pause has left is looked at soon.
-            untrimmed: TRIM_EVERY,
+            untrimmed: HashMap::new(),
             buffer: Vec::new(),
         })
     }
@@ -128,11 +128,12 @@ impl Feed {
             self.write(connection, *tenant, entry, changes)?;
             changes.clear();
             self.fresh.push((*tenant, entry));
-            self.untrimmed += 1;
-            if self.untrimmed > TRIM_EVERY {
-                self.untrimmed = 0;
-                self.trim(connection, *tenant, now)?;
+            let untrimmed = self.untrimmed.entry(*tenant).or_default();
+            // Also with the first: what a long pause has left goes soon.
+            if untrimmed.is_multiple_of(TRIM_EVERY) {
+                trim(connection, *tenant, now, self.retain_milliseconds)?;
             }
+            *untrimmed = untrimmed.wrapping_add(1);
         }
         // Emptied, and kept for the next.
         self.news = news;
@@ -160,16 +161,24 @@ impl Feed {
         let row = row(tenant, FeedPlace(entry))?;
         record::seal(Table::Feed, row as u64, &changes, &mut self.buffer)?;
         let mut insert = statement(connection, "INSERT INTO feed VALUES (?1, ?2)")?;
-        insert.execute((row, &self.buffer)).map(drop).map_err(fault)
+        insert.execute((row, &self.buffer)).map_err(fault)?;
+        for deleted in changes.iter().filter(|change| matches!(change.how, How::Deleted { .. })) {
+            let mut insert = statement(connection, "INSERT INTO gone VALUES (?1, ?2)")?;
+            insert.execute((sql(deleted.job), row)).map_err(fault)?;
+        }
+        Ok(())
     }
+}
 
-    fn trim(&self, connection: &Connection, tenant: Tenant, now: Timestamp) -> Result<(), EngineError> {
-        const OLDEST: &str = "DELETE FROM feed WHERE row >= ?1 AND row < (SELECT max(row) FROM (
-             SELECT row FROM feed WHERE row >= ?1 AND row <= ?2 ORDER BY row LIMIT ?3))";
-        let old = now.0.saturating_sub(self.retain_milliseconds) << SEQUENCE_BITS;
-        let (first, old) = (row(tenant, FeedPlace(BEGINNING))?, row(tenant, FeedPlace(old))?);
-        statement(connection, OLDEST)?.execute((first, old, TRIM_MAX + 1)).map(drop).map_err(fault)
-    }
+/// Takes out some entries that are too old, and what leads to them.
+fn trim(connection: &Connection, tenant: Tenant, now: Timestamp, retain_milliseconds: u64) -> Result<(), EngineError> {
+    const OLDEST: &str = "DELETE FROM feed WHERE row >= ?1 AND row < (SELECT max(row) FROM (
+         SELECT row FROM feed WHERE row >= ?1 AND row <= ?2 ORDER BY row LIMIT ?3))";
+    let old = now.0.saturating_sub(retain_milliseconds) << SEQUENCE_BITS;
+    let (first, old) = (row(tenant, FeedPlace(BEGINNING))?, row(tenant, FeedPlace(old))?);
+    statement(connection, OLDEST)?.execute((first, old, TRIM_MAX + 1)).map_err(fault)?;
+    const UNTOLD: &str = "DELETE FROM gone WHERE row >= ?1 AND row < (SELECT min(row) FROM feed WHERE row >= ?1)";
+    statement(connection, UNTOLD)?.execute([first]).map(drop).map_err(fault)
 }
 
 /// The row of an entry: its tenant above the bits of its own, as in the number of a job.
@@ -228,47 +237,35 @@ pub(super) fn page(connection: &Connection, query: &FeedQuery) -> Result<Option<
 }
 
 /// What has become of jobs, see [`Engine::fed`](crate::engine::Engine::fed).
-pub(super) fn fed(
-    connection: &Connection,
-    tenant: Tenant,
-    numbers: &[u64],
-    by: FeedPlace,
-) -> Result<Option<Vec<Fed>>, EngineError> {
+pub(super) fn fed(connection: &Connection, numbers: &[u64]) -> Result<Option<Vec<Fed>>, EngineError> {
     let jobs = numbers.iter().map(|number| read::job(connection, *number, false)).collect::<Result<Vec<_>, _>>()?;
-    let missing: HashSet<u64> =
-        numbers.iter().zip(&jobs).filter(|(_, job)| job.is_none()).map(|(number, _)| *number).collect();
-    if !missing.is_empty() && !is_place(connection, tenant, by)? {
-        return Ok(None);
-    }
-    let mut gone = deleted_after(connection, tenant, by, &missing)?;
+    let missing = numbers.iter().zip(&jobs).filter(|(_, job)| job.is_none()).map(|(number, _)| *number);
+    let mut gone = deleted(connection, missing.collect())?;
     let fed = |(number, stored): (&u64, Option<Stored>)| match stored {
-        Some(stored) => Ok(Fed::Job(stored.job)),
-        None => gone.remove(number).map(Fed::Gone).ok_or_else(|| {
-            EngineError::Corrupt(format!("feed {}: tells of no deletion of job {number}, which is gone", by.0))
-        }),
+        Some(stored) => Some(Fed::Job(stored.job)),
+        None => gone.remove(number).map(Fed::Gone),
     };
-    numbers.iter().zip(jobs).map(fed).collect::<Result<_, _>>().map(Some)
+    Ok(numbers.iter().zip(jobs).map(fed).collect())
 }
 
-/// What is left of these jobs, as the feed tells it after a place.
-fn deleted_after(
-    connection: &Connection,
-    tenant: Tenant,
-    place: FeedPlace,
-    missing: &HashSet<u64>,
-) -> Result<HashMap<u64, Gone>, EngineError> {
-    let mut gone = HashMap::new();
-    if missing.is_empty() {
-        return Ok(gone);
+/// What is left of these jobs in the feed.
+fn deleted(connection: &Connection, missing: HashSet<u64>) -> Result<HashMap<u64, Gone>, EngineError> {
+    let mut place = statement(connection, "SELECT row FROM gone WHERE job = ?1")?;
+    let mut entry = statement(connection, "SELECT body FROM feed WHERE row = ?1")?;
+    let mut rows = BTreeSet::new();
+    for number in &missing {
+        rows.extend(place.query_row([sql(*number)], |row| row.get::<_, i64>(0)).optional().map_err(fault)?);
     }
-    entries(connection, tenant, place, usize::MAX, |entry, changes| {
+    let mut gone = HashMap::new();
+    for row in rows {
+        let body: Option<Vec<u8>> = entry.query_row([row], |columns| columns.get(0)).optional().map_err(fault)?;
+        let changes = body.map_or(Ok(Vec::new()), |body| record::open(Table::Feed, row as u64, &body))?;
         for Change { job, how } in changes {
             if let (How::Deleted { id, kind, .. }, true) = (how, missing.contains(&job)) {
-                gone.insert(job, what_is_gone(entry, &id, &kind)?);
+                gone.insert(job, what_is_gone(own(row), &id, &kind)?);
             }
         }
-        Ok(gone.len() < missing.len())
-    })?;
+    }
     Ok(gone)
 }
 

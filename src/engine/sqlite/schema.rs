@@ -42,6 +42,8 @@ const MIGRATIONS: &[&str] = &[
 ",
     "
     CREATE TABLE feed(row INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE gone(job INTEGER PRIMARY KEY, row INTEGER NOT NULL);
+    CREATE INDEX gone_rows ON gone(row);
 ",
 ];
 

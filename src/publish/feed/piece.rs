@@ -48,7 +48,7 @@ impl Piece {
         let mut at = begin;
         let jobs = &page.moved[begin..page.moved.len().min(begin + JOBS_AT_ONCE)];
         let numbers = jobs.iter().filter(|moved| moved.gone.is_none()).map(|moved| moved.number).collect();
-        let mut fed = store.fed(page.caller, numbers, page.to).await?.ok_or(Lack::Forgotten)?.into_iter();
+        let mut fed = store.fed(numbers).await?.ok_or(Lack::Forgotten)?.into_iter();
         for moved in jobs {
             if encoder.len() >= bytes {
                 break;

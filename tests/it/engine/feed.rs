@@ -80,14 +80,20 @@ async fn the_feed_outlives_the_process_and_forgets_what_is_old() {
     let clock = Clock::manual(NOW);
     let engine = Sqlite::open(directory.path(), settings(), clock.clone()).unwrap();
     let mut job = create(&engine, &new_job("one", "k", &[])).await;
+    let other = create(&engine, &new_job("other", "k", &[])).await;
     let first = end(&engine).await;
     job = change(&engine, &job, &progress(1)).await;
+    delete(&engine, &other).await;
+    let numbers = vec![other.place.number, job.place.number];
+    let fed = engine.fed(numbers.clone()).await.unwrap().unwrap();
+    assert!(matches!(&fed[..], [Fed::Gone(gone), Fed::Job(_)] if gone.id.as_str() == "other"), "{fed:?}");
     let second = end(&engine).await;
     engine.close().await.unwrap();
     drop(engine);
     let engine = Sqlite::open(directory.path(), settings(), clock.clone()).unwrap();
     assert_eq!(end(&engine).await, second);
     assert_eq!(page(&engine, first).await.unwrap().to, second);
+    assert!(engine.fed(numbers.clone()).await.unwrap().is_some());
     // Long after: who has everything that is old has everything; who has less may have missed something.
     clock.advance_ms(601_000);
     for percent in 0..70 {
@@ -100,9 +106,14 @@ async fn the_feed_outlives_the_process_and_forgets_what_is_old() {
         job = change(&engine, &job, &progress(percent)).await;
     }
     assert!(page(&engine, second).await.is_none());
+    assert!(engine.fed(numbers).await.unwrap().is_none());
     engine.close().await.unwrap();
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    let left: i64 = file.query_row("SELECT count(*) FROM feed", [], |row| row.get(0)).unwrap();
+    let count = |table: &str| -> i64 {
+        file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    let left = count("feed");
+    assert_eq!(count("gone"), 0);
     assert!((70..=70 + 64).contains(&left), "{left} entries are left");
 }
 
@@ -114,7 +125,7 @@ async fn a_store_of_the_first_format_gets_a_feed() {
     engine.close().await.unwrap();
     drop(engine);
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    file.execute_batch("DROP TABLE feed; PRAGMA user_version = 1").unwrap();
+    file.execute_batch("DROP TABLE feed; DROP TABLE gone; PRAGMA user_version = 1").unwrap();
     drop(file);
     let engine = open(directory.path());
     assert_eq!((find(&engine, "one").await.job, end(&engine).await), (one.job.clone(), FeedPlace(0)));
@@ -194,7 +205,7 @@ impl Reader {
     async fn tell(&mut self, engine: &Sqlite) {
         let Some(FeedPage { moved, to }) = self.page.take() else { return };
         let numbers = moved.iter().filter(|moved| moved.gone.is_none()).map(|moved| moved.number).collect();
-        let mut fed = engine.fed(TENANT, numbers, to).await.unwrap().expect("nothing is forgotten").into_iter();
+        let mut fed = engine.fed(numbers).await.unwrap().expect("nothing is forgotten").into_iter();
         for moved in moved {
             let has_fitted = |labels| moved.past.has_fitted(&self.statuses, &self.labels, labels);
             let (id, is_here) = match &moved.gone {
