@@ -1,4 +1,5 @@
-//! The last pages and pieces that were made: whoever stands where another reader stood gets the same ones.
+//! The last pages and pieces that were made, and the jobs read for them: whoever stands where another reader stood gets
+//! the same ones, and whoever has another filter the same jobs.
 //!
 //! Promises: bounded by bytes. A page is for those who come within a moment: a later reader gets a new one, which ends
 //! where the feed does, so that it is told once of a job that has moved many times since. One may outlive the place it
@@ -12,7 +13,8 @@ use tokio::time::Instant;
 
 use super::{FeedFilter, piece::Piece};
 use crate::{
-    engine::{FeedPlace, FeedQuery, Moved},
+    engine::{Fed, FeedPlace, FeedQuery, Moved},
+    job::{Job, LabelKey, LabelValue},
     publish::streams::FeedSettings,
     store::{Caller, JobStore, StoreError},
 };
@@ -25,6 +27,52 @@ pub(in crate::publish) struct Page {
     pub(super) moved: Vec<Moved>,
     pub(super) to: FeedPlace,
     made_at: Instant,
+}
+
+/// What the jobs of a part of a page have become.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// The first job.
+    begin: usize,
+    /// `None` for those that are gone by the page itself.
+    now: Vec<Option<Fed>>,
+}
+
+/// Jobs in a chunk: so many are read at once.
+const CHUNK_JOBS: usize = 200;
+
+impl Chunk {
+    /// The jobs of the chunk from this one on.
+    pub(super) fn jobs<'a>(
+        &'a self,
+        page: &'a Page,
+        from: usize,
+    ) -> impl Iterator<Item = (&'a Moved, Option<&'a Fed>)> {
+        let all = page.moved.iter().skip(self.begin).zip(&self.now).map(|(moved, now)| (moved, now.as_ref()));
+        all.skip(from - self.begin)
+    }
+
+    async fn read(store: &JobStore, page: &Page, begin: usize) -> Result<Self, Lack> {
+        let moved = &page.moved[begin..page.moved.len().min(begin + CHUNK_JOBS)];
+        let is_here = |moved: &&Moved| moved.gone.is_none();
+        let numbers = moved.iter().filter(is_here).map(|moved| moved.number).collect();
+        let mut fed = store.fed(numbers).await?.ok_or(Lack::Forgotten)?.into_iter();
+        let now = moved.iter().map(|moved| if is_here(&moved) { fed.next() } else { None }).collect();
+        Ok(Self { begin, now })
+    }
+
+    /// What holding it costs in memory, about.
+    fn weight(&self) -> usize {
+        /// Of a job without its result, as the store's cache has it.
+        const JOB: usize = 1000;
+        let error = |job: &Job| job.error.as_ref().map_or(0, |error| error.as_str().len());
+        let label = |(key, value): (&LabelKey, &LabelValue)| key.as_str().len() + value.as_str().len() + 64;
+        let now = |now: &Option<Fed>| match now {
+            Some(Fed::Job(job)) => JOB + error(job) + job.labels.iter().map(label).sum::<usize>(),
+            Some(Fed::Gone(_)) | None => size_of::<Fed>(),
+        };
+        self.now.iter().map(now).sum()
+    }
 }
 
 /// Why there is no page or piece.
@@ -45,7 +93,17 @@ pub(in crate::publish) struct Pages {
     /// How long a page is new.
     calm: Duration,
     pages: Cache<(Caller, FeedPlace), Arc<Page>, Weight>,
+    chunks: Cache<ChunkKey, Arc<Chunk>, Weight>,
     pieces: Cache<PieceKey, Arc<Piece>, Weight>,
+}
+
+/// Which jobs are in a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ChunkKey {
+    caller: Caller,
+    from: FeedPlace,
+    to: FeedPlace,
+    begin: usize,
 }
 
 /// What a piece depends on, but for what the jobs have become meanwhile.
@@ -68,6 +126,12 @@ impl Weighter<(Caller, FeedPlace), Arc<Page>> for Weight {
     }
 }
 
+impl Weighter<ChunkKey, Arc<Chunk>> for Weight {
+    fn weight(&self, _: &ChunkKey, chunk: &Arc<Chunk>) -> u64 {
+        (size_of::<ChunkKey>() + chunk.weight()) as u64
+    }
+}
+
 impl Weighter<PieceKey, Arc<Piece>> for Weight {
     fn weight(&self, key: &PieceKey, piece: &Arc<Piece>) -> u64 {
         (size_of::<PieceKey>() + key.filter.weight() + size_of::<Piece>() + piece.said.text.len()) as u64
@@ -78,10 +142,11 @@ impl Pages {
     pub(in crate::publish) fn new(store: JobStore, settings: FeedSettings, calm: Duration) -> Self {
         /// Only sizes the hash tables at first; the weight is what bounds them.
         const ITEMS_EXPECTED: usize = 100;
-        let bytes_max = settings.cache_bytes_max / 2;
+        let bytes_max = settings.cache_bytes_max / 3;
         let pages = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
+        let chunks = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
         let pieces = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
-        Self { store, settings, calm, pages, pieces }
+        Self { store, settings, calm, pages, chunks, pieces }
     }
 
     /// A page after a place: made once for all who ask meanwhile.
@@ -102,8 +167,17 @@ impl Pages {
     pub(super) async fn piece(&self, page: &Page, begin: usize, filter: &Arc<FeedFilter>) -> Result<Arc<Piece>, Lack> {
         let Page { caller, from, to, .. } = *page;
         let key = PieceKey { caller, from, to, begin, filter: filter.clone() };
-        let make =
-            async { Ok(Arc::new(Piece::make(&self.store, page, begin, filter, self.settings.step_bytes).await?)) };
+        let make = async {
+            let chunk = self.chunk(page, begin - begin % CHUNK_JOBS).await?;
+            Ok(Arc::new(Piece::make(page, begin, &chunk, filter, self.settings.step_bytes)))
+        };
         self.pieces.get_or_insert_async(&key, make).await
+    }
+
+    /// What the jobs of a chunk have become: read once for all filters.
+    async fn chunk(&self, page: &Page, begin: usize) -> Result<Arc<Chunk>, Lack> {
+        let Page { caller, from, to, .. } = *page;
+        let read = async { Ok(Arc::new(Chunk::read(&self.store, page, begin).await?)) };
+        self.chunks.get_or_insert_async(&ChunkKey { caller, from, to, begin }, read).await
     }
 }

@@ -4,17 +4,13 @@ use std::sync::Arc;
 
 use super::{
     FeedFilter,
-    pages::{Lack, Page},
+    pages::{Chunk, Page},
 };
 use crate::{
     engine::{Fed, FeedPlace, Moved},
     job::{Document, Job, JobId},
     publish::frame::{Encoder, Format, Frame, FrameFormat, Named, Said},
-    store::JobStore,
 };
-
-/// Jobs that a piece tells of at the most: so many are read at once.
-const JOBS_AT_ONCE: usize = 200;
 
 /// A piece of a page.
 #[derive(Debug)]
@@ -32,28 +28,18 @@ enum Told {
 }
 
 impl Piece {
-    /// Tells of the jobs of a page from this one on, until there is enough to send or so many were looked at that others
-    /// should have their turn; that may be nothing. The last frame of a page has its end
-    /// as id, all others its beginning: whoever is cut off in between comes back to where it was.
-    pub(super) async fn make(
-        store: &JobStore,
-        page: &Page,
-        begin: usize,
-        filter: &FeedFilter,
-        bytes: usize,
-    ) -> Result<Self, Lack> {
+    /// Tells of the jobs of a page from this one on, until there is enough to send or the chunk that it is in ends, so
+    /// that others have their turn; that may be nothing. The last frame of a page has its end as id, all others its
+    /// beginning: whoever is cut off in between comes back to where it was.
+    pub(super) fn make(page: &Page, begin: usize, chunk: &Chunk, filter: &FeedFilter, bytes: usize) -> Self {
         let mut encoder = Encoder::new(Format::Frames(FrameFormat::EventStream));
         // Told when it is known whether it is the last.
         let mut last = None;
         let mut at = begin;
-        let jobs = &page.moved[begin..page.moved.len().min(begin + JOBS_AT_ONCE)];
-        let numbers = jobs.iter().filter(|moved| moved.gone.is_none()).map(|moved| moved.number).collect();
-        let mut fed = store.fed(numbers).await?.ok_or(Lack::Forgotten)?.into_iter();
-        for moved in jobs {
+        for (moved, now) in chunk.jobs(page, begin) {
             if encoder.len() >= bytes {
                 break;
             }
-            let now = if moved.gone.is_none() { fed.next() } else { None };
             if let Some(told) = tell(moved, now, filter)
                 && let Some(earlier) = last.replace(told)
             {
@@ -65,20 +51,20 @@ impl Piece {
         if let Some(last) = last {
             push(&mut encoder, if next.is_none() { page.to } else { page.from }, &last);
         }
-        Ok(Self { said: Said::of(encoder), next })
+        Self { said: Said::of(encoder), next }
     }
 }
 
 /// What a reader with this filter is told of a job that has moved.
-fn tell(moved: &Moved, now: Option<Fed>, filter: &FeedFilter) -> Option<Told> {
+fn tell(moved: &Moved, now: Option<&Fed>, filter: &FeedFilter) -> Option<Told> {
     match (now, &moved.gone) {
-        (Some(Fed::Job(job)), _) if filter.fits(&job) => Some(Told::Fits(job)),
+        (Some(Fed::Job(job)), _) if filter.fits(job) => Some(Told::Fits(job.clone())),
         (Some(Fed::Job(job)), _) => {
             let has_fitted = filter.has_fitted(&job.spec.kind, &moved.past, Some(&job.labels));
             has_fitted.then(|| Told::Left(job.key().id.clone()))
         }
         // What it was in between is told further on in the feed; whether it was told of is not known here.
-        (Some(Fed::Gone(gone)), _) => filter.takes(&gone.kind).then_some(Told::Deleted(gone.id)),
+        (Some(Fed::Gone(gone)), _) => filter.takes(&gone.kind).then(|| Told::Deleted(gone.id.clone())),
         (None, Some(gone)) => filter.has_fitted(&gone.kind, &moved.past, None).then(|| Told::Deleted(gone.id.clone())),
         (None, None) => None,
     }
