@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 
+pub(crate) use self::cache::weight;
 use self::{
     cache::Cache,
     committer::{Changed, Horizon, Reply, Verdict},

@@ -92,7 +92,6 @@ pub(super) fn streams(config: &Config) -> publish::Settings {
         cache_bytes_max: config.push.cache_bytes_max,
         calm: Duration::from_millis(config.push.calm_milliseconds.into()),
         feed: FeedSettings {
-            step_bytes: config.push.step_bytes,
             jobs_max: config.push.feed_jobs_max,
             entries_max: config.push.feed_entries_max,
             cache_bytes_max: config.push.feed_cache_bytes_max,

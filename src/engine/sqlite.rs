@@ -177,8 +177,7 @@ impl Engine for Sqlite {
         let count = |(tenant, name, status, jobs): (Tenant, String, i64, u64)| {
             let damaged = |what| EngineError::Corrupt(format!("counts: {what}"));
             let kind = Kind::try_from(&*name).map_err(|_| damaged("kind"))?;
-            let status = Status::ALL.into_iter().find(|known| *known as i64 == status);
-            Ok(Count { tenant, kind, status: status.ok_or_else(|| damaged("status"))?, jobs })
+            Ok(Count { tenant, kind, status: status_of(status).ok_or_else(|| damaged("status"))?, jobs })
         };
         rows.into_iter().map(count).collect()
     }
@@ -228,6 +227,21 @@ fn lock(directory: &Path) -> Result<File, EngineError> {
 /// A number as SQLite has it. Numbers here never come near the sign.
 fn sql(number: u64) -> i64 {
     number.cast_signed()
+}
+
+/// A number of a tenant, which stands above so many bits of the number itself, so that every key begins with it; `what`
+/// has these numbers.
+fn numbered(tenant: Tenant, own: u64, own_bits: u32, what: &str) -> Result<u64, EngineError> {
+    if own >> own_bits == 0 && tenant.0 < 1 << (63 - own_bits) {
+        Ok(u64::from(tenant.0) << own_bits | own)
+    } else {
+        Err(EngineError::Full(format!("the store has no numbers left for {what}")))
+    }
+}
+
+/// The status of a number in the store.
+fn status_of(number: i64) -> Option<Status> {
+    Status::ALL.into_iter().find(|status| *status as i64 == number)
 }
 
 /// Whose job a number belongs to.

@@ -7,13 +7,14 @@ use super::{
     context::Context,
     error::ApiError,
     extract::LastEventId,
-    filter, live,
+    filter::{self, Filter},
+    live,
     openapi::{BadParameters, NoStore},
     query::{FromParams, Params, Query},
 };
 use crate::{
     engine::FeedPlace,
-    job::{JobId, Kind, LabelKey, LabelValue, Malformed, Status, digits},
+    job::{JobId, digits},
     metrics::StreamKind,
     publish::{FeedFilter, FeedSince},
     store::Caller,
@@ -23,17 +24,9 @@ use crate::{
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FeedParams {
-    /// Only jobs in one of these statuses; repeated or separated by commas.
-    #[param(value_type = Option<Vec<Status>>, explode = false, min_items = 1)]
-    status: Vec<Status>,
-    /// Only jobs of one of these kinds; repeated or separated by commas.
-    #[param(schema_with = filter::kinds_schema, required = false, explode = false)]
-    kind: Vec<Kind>,
-    /// Only jobs with this label, as `key:value`; repeated: with all of them.
-    #[param(schema_with = filter::labels_schema, required = false, explode = true)]
-    label: Vec<(LabelKey, LabelValue)>,
-    /// Just this job; repeated or separated by commas: these, 100 at the most. Not together with
-    /// the other filters.
+    #[param(ignore)]
+    filter: Filter,
+    /// Just this job; repeated or separated by commas: these, 100 at the most. Not together with the other filters.
     #[param(schema_with = ids_schema, required = false, explode = true)]
     id: Vec<JobId>,
     /// The id of the last event the client has, for clients that cannot send it as `Last-Event-ID`. Empty: none.
@@ -43,21 +36,19 @@ pub(super) struct FeedParams {
 
 impl FromParams for FeedParams {
     fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
-        let (status, kind, label) = (filter::statuses(params)?, filter::kinds(params)?, filter::labels(params)?);
+        let filter = Filter::take(params)?;
         let id = ids(params, context.settings().stream.feed_ids_max)?;
-        let is_filtered = !(status.is_empty() && kind.is_empty() && label.is_empty());
-        if is_filtered && !id.is_empty() {
+        if !filter.is_empty() && !id.is_empty() {
             return Err(ApiError::field("id", "given without `status`, `kind` and `label`"));
         }
-        Ok(Self { status, kind, label, id, since: params.take("since")?.map(Into::into) })
+        Ok(Self { filter, id, since: params.take("since")?.map(Into::into) })
     }
 }
 
 /// Takes the chosen ids, each once.
 fn ids(params: &mut Params<'_>, ids_max: usize) -> Result<Vec<JobId>, ApiError> {
     let mut ids = Vec::new();
-    for text in params.take_all("id").iter().flat_map(|value| value.split(',')) {
-        let id = JobId::try_from(text).map_err(|Malformed(rule)| ApiError::field("id", rule))?;
+    for id in filter::words::<JobId>(params, "id")? {
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -85,7 +76,7 @@ fn ids_schema() -> Array {
     get,
     path = "/events",
     tag = "push",
-    params(FeedParams,
+    params(Filter, FeedParams,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event the client has.")),
     responses(
         (status = 200, description = "The events; there is no end.", body = String, content_type = "text/event-stream"),
@@ -98,7 +89,7 @@ pub(super) async fn all_events(
     Query(params): Query<FeedParams>,
     last: LastEventId,
 ) -> Result<Response, ApiError> {
-    let FeedParams { status: statuses, kind: kinds, label: labels, id, since } = params;
+    let FeedParams { filter: Filter { status: statuses, kind: kinds, label: labels }, id, since } = params;
     let since = match last.0.or(since).filter(|id| !id.is_empty()) {
         None => FeedSince::Now,
         Some(text) => FeedSince::Place(digits(&text).map(FeedPlace)),

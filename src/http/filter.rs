@@ -1,32 +1,47 @@
 //! Which jobs somebody asks for, in the words that lists and feeds have in common.
 
-use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type};
+use utoipa::{
+    IntoParams,
+    openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type},
+};
 
 use super::{error::ApiError, query::Params};
 use crate::job::{Kind, LabelKey, LabelValue, Malformed, Status};
 
-/// Takes the statuses; none: all.
-pub(super) fn statuses(params: &mut Params<'_>) -> Result<Vec<Status>, ApiError> {
-    words(params, "status")
+/// Which jobs; what is empty lets all through.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Only jobs in one of these statuses; repeated or separated by commas.
+    #[param(value_type = Option<Vec<Status>>, explode = false, min_items = 1)]
+    pub(super) status: Vec<Status>,
+    /// Only jobs of one of these kinds; repeated or separated by commas.
+    #[param(schema_with = kinds, required = false, explode = false)]
+    pub(super) kind: Vec<Kind>,
+    /// Only jobs with this label, as `key:value`; repeated: with all of them.
+    #[param(schema_with = labels, required = false, explode = true)]
+    pub(super) label: Vec<(LabelKey, LabelValue)>,
 }
 
-/// Takes the kinds; none: all.
-pub(super) fn kinds(params: &mut Params<'_>) -> Result<Vec<Kind>, ApiError> {
-    words(params, "kind")
+impl Filter {
+    /// Takes what a query says of them.
+    pub(super) fn take(params: &mut Params<'_>) -> Result<Self, ApiError> {
+        let (status, kind) = (words(params, "status")?, words(params, "kind")?);
+        let label = params.take_all("label").iter().map(|text| label(text)).collect::<Result<_, _>>()?;
+        Ok(Self { status, kind, label })
+    }
+
+    /// Whether it lets all through.
+    pub(super) fn is_empty(&self) -> bool {
+        self.status.is_empty() && self.kind.is_empty() && self.label.is_empty()
+    }
 }
 
-/// Takes the labels, all of which a job must have.
-pub(super) fn labels(params: &mut Params<'_>) -> Result<Vec<(LabelKey, LabelValue)>, ApiError> {
-    params.take_all("label").iter().map(|text| label(text)).collect()
-}
-
-/// How kinds are given.
-pub(super) fn kinds_schema() -> Array {
+fn kinds() -> Array {
     strings("^[a-z0-9._-]{1,64}$")
 }
 
-/// How labels are given.
-pub(super) fn labels_schema() -> Array {
+fn labels() -> Array {
     strings("^[a-z0-9._-]{1,64}:[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}$")
 }
 
@@ -36,7 +51,8 @@ pub(super) fn strings(pattern: &str) -> Array {
     ArrayBuilder::new().items(string).min_items(Some(1)).build()
 }
 
-fn words<T>(params: &mut Params<'_>, name: &str) -> Result<Vec<T>, ApiError>
+/// Takes the words of a parameter that is repeated, or has commas between them.
+pub(super) fn words<T>(params: &mut Params<'_>, name: &str) -> Result<Vec<T>, ApiError>
 where
     T: for<'t> TryFrom<&'t str, Error = Malformed>,
 {

@@ -12,14 +12,14 @@ use super::{
     context::Context,
     cursor,
     error::ApiError,
-    filter,
+    filter::Filter,
     openapi::{BadParameters, NoStore},
     query::{FromParams, Params, Query, decode},
     reply,
 };
 use crate::{
     engine::{Cursor, ListQuery, Order},
-    job::{Document, Kind, LabelKey, LabelValue, Status},
+    job::Document,
     store::{Caller, JobStore},
 };
 
@@ -30,15 +30,8 @@ const TEXT_BYTES_MAX: usize = 256;
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// Only jobs in one of these statuses; repeated or separated by commas.
-    #[param(value_type = Option<Vec<Status>>, explode = false, min_items = 1)]
-    status: Vec<Status>,
-    /// Only jobs of one of these kinds; repeated or separated by commas.
-    #[param(schema_with = filter::kinds_schema, required = false, explode = false)]
-    kind: Vec<Kind>,
-    /// Only jobs with this label, as `key:value`; repeated: with all of them.
-    #[param(schema_with = filter::labels_schema, required = false, explode = true)]
-    label: Vec<(LabelKey, LabelValue)>,
+    #[param(ignore)]
+    filter: Filter,
     /// Only jobs whose id begins so, or that have exactly this as the value of a label.
     #[param(value_type = Option<String>, max_length = 256)]
     q: Option<String>,
@@ -59,17 +52,16 @@ pub(super) struct ListParams {
 impl FromParams for ListParams {
     fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
         let settings = context.settings();
-        let status = filter::statuses(params)?;
-        let kind = filter::kinds(params)?;
-        let label = filter::labels(params)?;
+        let filter = Filter::take(params)?;
         let q = params.take("q")?.filter(|text| !text.is_empty());
         let q = q.map(|text| searched(&text)).transpose()?;
         let order = params.take("order")?.map_or(Ok(Order::Newest), |word| order(&word))?;
         let limit = params.number("limit", 1, settings.page_jobs_max as u64)?;
+        let Filter { status, kind, label } = &filter;
         let filters = format!("{status:?}{kind:?}{label:?}{q:?}");
         let cursor = params.take("cursor")?.map(|text| place(&text, order, &filters)).transpose()?;
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(settings.page_jobs);
-        Ok(Self { status, kind, label, q, limit, cursor, order, filters })
+        Ok(Self { filter, q, limit, cursor, order, filters })
     }
 }
 
@@ -107,7 +99,7 @@ pub(super) struct JobPage<'a> {
     get,
     path = "/jobs",
     tag = "jobs",
-    params(ListParams),
+    params(Filter, ListParams),
     responses(
         (status = 200, description = "A page of the list.", body = JobPage,
             headers(("link" = Option<String>, description = "The next page, `rel=\"next\"`, when there may be one."))),
@@ -121,10 +113,11 @@ pub(super) async fn list_jobs(
     RawQuery(query): RawQuery,
     Query(params): Query<ListParams>,
 ) -> Result<Response, ApiError> {
-    let ListParams { status, kind, label, q, limit, cursor: after, order, filters } = params;
+    let ListParams { filter, q, limit, cursor: after, order, filters } = params;
+    let Filter { status: statuses, kind: kinds, label: labels } = filter;
     let (jobs_max, scan_max) = (limit, settings.scan_jobs_max);
-    let (statuses, kinds, labels, text) = (status, kind, label, q);
-    let wanted = ListQuery { tenant: caller.tenant, statuses, kinds, labels, text, order, after, jobs_max, scan_max };
+    let wanted =
+        ListQuery { tenant: caller.tenant, statuses, kinds, labels, text: q, order, after, jobs_max, scan_max };
     let page = store.list(wanted).await?;
     let next = page.next.map(|place| cursor::encode(place, order, &filters));
     let rows = page.jobs.iter().map(|job| Document::new(job).without_result()).collect();

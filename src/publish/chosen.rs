@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     follow::{Follower, Interrupted},
-    frame::{Encoder, Format, Frame, FrameFormat, Named, Ready, Said},
+    frame::{Encoder, Format, Frame, FrameFormat, Named, Said},
 };
 use crate::{
     engine::FeedPlace,
@@ -126,7 +126,7 @@ impl ChosenReader {
         if next == self.chosen.len() {
             if !self.is_ready {
                 self.is_ready = true;
-                encoder.push(place, &Frame::Ready(&Ready { cursor: place.to_string() }));
+                encoder.push(place, &Frame::Ready);
             }
             self.look = Look::Waits;
             self.rested_at = Instant::now() + self.calm;

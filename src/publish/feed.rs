@@ -18,7 +18,7 @@ use self::{
 };
 use super::{
     follow::Interrupted,
-    frame::{Encoder, Format, Frame, FrameFormat, Ready, Said},
+    frame::{Encoder, Format, Frame, FrameFormat, Said},
     hub::{Hub, Pace, Subject, Watch},
 };
 use crate::{
@@ -164,7 +164,7 @@ impl FeedReader {
         if self.beginning == Beginning::Reset {
             encoder.push(place, &Frame::Reset);
         }
-        encoder.push(place, &Frame::Ready(&Ready { cursor: place.to_string() }));
+        encoder.push(place, &Frame::Ready);
         self.beginning = Beginning::Over;
         self.said = place;
         Said::of(encoder)

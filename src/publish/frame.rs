@@ -48,7 +48,7 @@ pub(super) enum Frame<'a> {
     /// Nothing follows.
     End(End),
     /// The reader of a feed has everything up to this.
-    Ready(&'a Ready),
+    Ready,
     /// A job that fitted the filter of a feed does not fit any more.
     Left(Named<'a>),
     /// A job that a feed told of is gone.
@@ -56,9 +56,9 @@ pub(super) enum Frame<'a> {
 }
 
 /// Where the reader of a feed stands.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Ready {
-    pub(super) cursor: String,
+#[derive(Serialize)]
+struct Ready {
+    cursor: String,
 }
 
 /// A job that is only named.
@@ -149,7 +149,7 @@ impl Encoder {
                 Format::Frames(_) | Format::Log(LogFormat::Ndjson) => self.data("dropped", id, gap),
             },
             Frame::End(end) => self.data("end", id, end),
-            Frame::Ready(ready) => self.data("ready", id, *ready),
+            Frame::Ready => self.data("ready", &id, &Ready { cursor: id.to_string() }),
             Frame::Left(job) => self.data("left", id, job),
             Frame::Deleted(job) => self.data("deleted", id, job),
         }

@@ -21,11 +21,11 @@ use crate::{
 /// Bounds of streams; all of them are configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Bytes of log text in one step.
+    /// Bytes of log text in one step; of frames in one piece, and then those of one more job.
     pub step_bytes: usize,
     /// Memory for steps that other readers may want, too.
     pub cache_bytes_max: u64,
-    /// The least time between two looks of one who follows chosen jobs.
+    /// The least time between two looks of one who follows many jobs.
     pub calm: Duration,
     /// Bounds of feeds.
     pub feed: FeedSettings,
@@ -34,8 +34,6 @@ pub struct Settings {
 /// Bounds of feeds.
 #[derive(Clone, Copy, Debug)]
 pub struct FeedSettings {
-    /// Bytes of frames that are sent at once, and then those of one more job.
-    pub step_bytes: usize,
     /// Jobs in one page.
     pub jobs_max: usize,
     /// Commits that are looked at for one page.
@@ -74,7 +72,7 @@ pub enum Since {
 impl Streams {
     /// Streams of what is in this store and told by this hub.
     pub fn new(hub: Arc<Hub>, store: JobStore, settings: Settings) -> Self {
-        let (steps, pages) = (Steps::new(settings), Pages::new(store.clone(), settings.feed, settings.calm));
+        let (steps, pages) = (Steps::new(settings), Pages::new(store.clone(), settings));
         Self { hub, store, settings, steps: Arc::new(steps), pages: Arc::new(pages) }
     }
 
@@ -131,7 +129,7 @@ impl Streams {
     /// A reader of how these jobs stand and of what becomes of them; those that are not there are told as deleted.
     pub fn chosen(&self, caller: Caller, ids: Vec<JobId>) -> ChosenReader {
         let followers = ids.into_iter().map(|id| (id.clone(), self.follow(caller, id, Pace::Calm)));
-        let Settings { feed: FeedSettings { step_bytes, .. }, calm, .. } = self.settings;
+        let Settings { step_bytes, calm, .. } = self.settings;
         ChosenReader::new(self.store.clone(), caller, followers, step_bytes, calm)
     }
 

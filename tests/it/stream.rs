@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Call, PATIENCE};
+use crate::harness::{Call, PATIENCE, Server};
 
 /// An answer that goes on.
 pub(crate) struct Lines {
@@ -162,4 +162,16 @@ pub(crate) fn outline(events: &[Event]) -> Vec<(&str, &str)> {
 pub(crate) fn texts(events: &[Event]) -> Vec<&str> {
     let lines = events.iter().filter(|event| event.name == "log");
     lines.map(|event| event.data["line"].as_str().unwrap()).collect()
+}
+
+/// Stops the service, which must bring its streams to their end in no time, and tell their readers when to come back.
+pub(crate) async fn are_sent_away(server: &Server, streams: Vec<Events>) {
+    let begun = std::time::Instant::now();
+    // Fails if anything has to be cut.
+    server.stop().await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    for mut events in streams {
+        assert!(matches!(events.said().await.unwrap(), Some(Said::Retry(_))));
+        assert_eq!(events.said().await.unwrap(), None);
+    }
 }

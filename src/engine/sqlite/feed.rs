@@ -14,17 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::fault,
+    numbered,
     read::{self, statement},
     record::{self, Table},
-    sql,
+    sql, status_of,
 };
 use crate::{
     engine::{EngineError, Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past, Stored},
-    job::{Job, JobId, Kind, LabelKey, LabelValue, Labels, Malformed, Status, Tenant, Timestamp},
+    job::{Job, JobId, Kind, Labels, Status, Tenant, Timestamp},
 };
 
 /// Bits of an entry's number below its tenant; enough until the year 2248.
-const OWN_BITS: u32 = 46;
+const ENTRY_BITS: u32 = 46;
 /// Bits of an entry's number below the millisecond it was made in: eight commits for each are more than a disk makes.
 const SEQUENCE_BITS: u32 = 3;
 /// Entries between two looks for those that may go.
@@ -45,8 +46,8 @@ impl Ends {
         let mut last = statement(connection, "SELECT max(row) FROM feed WHERE row < ?1")?;
         let mut from = 0;
         while let Some(row) = next.query_row([from], |row| row.get::<_, Option<i64>>(0)).map_err(fault)? {
-            let tenant = Tenant((row >> OWN_BITS) as u32);
-            from = ((row >> OWN_BITS) + 1) << OWN_BITS;
+            let tenant = Tenant((row >> ENTRY_BITS) as u32);
+            from = ((row >> ENTRY_BITS) + 1) << ENTRY_BITS;
             let last = last.query_row([from], |row| row.get::<_, i64>(0)).map_err(fault)?;
             ends.lock().insert(tenant, own(last));
         }
@@ -181,18 +182,14 @@ fn trim(connection: &Connection, tenant: Tenant, now: Timestamp, retain_millisec
     statement(connection, UNTOLD)?.execute([first]).map(drop).map_err(fault)
 }
 
-/// The row of an entry: its tenant above the bits of its own, as in the number of a job.
+/// The row of an entry.
 fn row(tenant: Tenant, place: FeedPlace) -> Result<i64, EngineError> {
-    if place.0 >> OWN_BITS == 0 && tenant.0 < 1 << (63 - OWN_BITS) {
-        Ok(sql(u64::from(tenant.0) << OWN_BITS | place.0))
-    } else {
-        Err(EngineError::Full("the store has no numbers left for entries of the feed".into()))
-    }
+    numbered(tenant, place.0, ENTRY_BITS, "entries of the feed").map(sql)
 }
 
 /// The entry in a row.
 fn own(row: i64) -> u64 {
-    row as u64 & ((1 << OWN_BITS) - 1)
+    row as u64 & ((1 << ENTRY_BITS) - 1)
 }
 
 /// How a job moved.
@@ -283,7 +280,7 @@ fn is_place(connection: &Connection, tenant: Tenant, place: FeedPlace) -> Result
 fn rows(tenant: Tenant) -> Result<(i64, i64), EngineError> {
     let first = row(tenant, FeedPlace(BEGINNING))?;
     // Past the last row of the last tenant there is no number; none of its entries is near it.
-    Ok((first, first.saturating_add(1 << OWN_BITS)))
+    Ok((first, first.saturating_add(1 << ENTRY_BITS)))
 }
 
 /// Looks at entries after a place, in order, until there are no more or `look` wants none.
@@ -331,14 +328,14 @@ impl Gathered {
         *last = entry;
         match change.how {
             How::Made => {}
-            How::Changed(status) => moved.past.stood(numbered(entry, status)?),
+            How::Changed(status) => moved.past.stood(stood(entry, status)?),
             How::Relabelled(status, labels) => {
-                moved.past.stood(numbered(entry, status)?);
-                moved.past.had(parsed(entry, &labels)?);
+                moved.past.stood(stood(entry, status)?);
+                moved.past.had(had(entry, &labels)?);
             }
             How::Deleted { status, labels, id, kind } => {
-                moved.past.stood(numbered(entry, status)?);
-                moved.past.had(parsed(entry, &labels)?);
+                moved.past.stood(stood(entry, status)?);
+                moved.past.had(had(entry, &labels)?);
                 moved.gone = Some(Box::new(what_is_gone(entry, &id, &kind)?));
             }
         }
@@ -356,15 +353,12 @@ fn damaged(entry: u64, what: &str) -> EngineError {
     EngineError::Corrupt(format!("feed {entry}: {what}"))
 }
 
-fn numbered(entry: u64, status: u8) -> Result<Status, EngineError> {
-    let status = Status::ALL.into_iter().find(|known| *known as u8 == status);
-    status.ok_or_else(|| damaged(entry, "status"))
+fn stood(entry: u64, status: u8) -> Result<Status, EngineError> {
+    status_of(status.into()).ok_or_else(|| damaged(entry, "status"))
 }
 
-fn parsed(entry: u64, labels: &Texts) -> Result<Labels, EngineError> {
-    let label = |(key, value): &(String, String)| Ok((LabelKey::try_from(&**key)?, LabelValue::try_from(&**value)?));
-    let labels: Result<BTreeMap<_, _>, Malformed> = labels.iter().map(label).collect();
-    labels.and_then(Labels::try_from).map_err(|_| damaged(entry, "labels"))
+fn had(entry: u64, labels: &Texts) -> Result<Labels, EngineError> {
+    record::labels(labels).map_err(|_| damaged(entry, "labels"))
 }
 
 fn what_is_gone(entry: u64, id: &str, kind: &str) -> Result<Gone, EngineError> {

@@ -293,10 +293,7 @@ impl<'a> Detail<'a> {
         let damaged = |what: &str| EngineError::Corrupt(format!("details {number}: {what}"));
         let seconds = |span: Option<u32>| span.map(Seconds);
         let id = JobId::try_from(&*self.id).map_err(|_| damaged("id"))?;
-        let label = |(key, value): &(Cow<'_, str>, Cow<'_, str>)| {
-            Ok::<_, Malformed>((LabelKey::try_from(&**key)?, LabelValue::try_from(&**value)?))
-        };
-        let labels = self.labels.iter().map(label).collect::<Result<BTreeMap<_, _>, _>>().and_then(Labels::try_from);
+        let labels = labels(&self.labels);
         let error = self.error.map(|text| Json::from_text(text.into_owned())).transpose();
         let spec = Spec {
             key: JobKey { tenant, id },
@@ -312,6 +309,12 @@ impl<'a> Detail<'a> {
         };
         Ok((spec, labels.map_err(|_| damaged("labels"))?, error.map_err(|_| damaged("error"))?))
     }
+}
+
+/// Labels from their texts.
+pub(super) fn labels<T: AsRef<str>>(texts: &[(T, T)]) -> Result<Labels, Malformed> {
+    let label = |(key, value): &(T, T)| Ok((LabelKey::try_from(key.as_ref())?, LabelValue::try_from(value.as_ref())?));
+    texts.iter().map(label).collect::<Result<BTreeMap<_, _>, _>>().and_then(Labels::try_from)
 }
 
 /// The lines that one commit appended to one job, linked to the row before.

@@ -7,10 +7,10 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    Settings,
+    OWN_BITS, Settings,
     error::fault,
     feed::{Ends, Feed},
-    log,
+    log, numbered,
     read::{self, statement},
     record::{self, Detail, Head, LogRow, Table},
     sql,
@@ -185,7 +185,7 @@ impl Tables {
     ) -> Result<Outcome, EngineError> {
         let key = job.key();
         let Some(kind) = self.kind(connection, key.tenant, &job.spec.kind)? else { return Ok(Outcome::TooManyKinds) };
-        let number = numbered(key.tenant, self.jobs.take(connection)?)?;
+        let number = numbered(key.tenant, self.jobs.take(connection)?, OWN_BITS, "jobs")?;
         // An id whose reservation is over is free, though its row may not have been removed yet.
         const CLAIM: &str = "INSERT INTO ids VALUES (?1, ?2, ?3, NULL) ON CONFLICT DO
              UPDATE SET job = ?3, reserved_until = NULL WHERE reserved_until <= ?4";
@@ -380,16 +380,6 @@ fn drop_row(connection: &Connection, table: Table, number: u64) -> Result<(), En
 
 fn conflict(connection: &Connection, key: &JobKey) -> Result<Outcome, EngineError> {
     read::find(connection, key).map(Outcome::Conflict)
-}
-
-/// A job's internal number: its tenant above forty bits of its own, so that every key begins with the tenant.
-fn numbered(tenant: Tenant, own: u64) -> Result<u64, EngineError> {
-    const OWN_BITS: u32 = super::OWN_BITS;
-    if own >> OWN_BITS == 0 && tenant.0 < 1 << (63 - OWN_BITS) {
-        Ok(u64::from(tenant.0) << OWN_BITS | own)
-    } else {
-        Err(EngineError::Full("the store has no numbers left for jobs".into()))
-    }
 }
 
 fn execute<P: rusqlite::Params>(connection: &Connection, text: &str, columns: P) -> Result<usize, EngineError> {

@@ -5,7 +5,7 @@
 //! where the feed does, so that it is told once of a job that has moved many times since. One may outlive the place it
 //! begins at in the store by that moment; whoever gets it has missed nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use quick_cache::{Weighter, sync::Cache};
 use thiserror::Error;
@@ -14,9 +14,8 @@ use tokio::time::Instant;
 use super::{FeedFilter, piece::Piece};
 use crate::{
     engine::{Fed, FeedPlace, FeedQuery, Moved},
-    job::{Job, LabelKey, LabelValue},
-    publish::streams::FeedSettings,
-    store::{Caller, JobStore, StoreError},
+    publish::streams::{FeedSettings, Settings},
+    store::{self, Caller, JobStore, StoreError},
 };
 
 /// Part of a feed.
@@ -62,14 +61,10 @@ impl Chunk {
     }
 
     /// What holding it costs in memory, about.
-    fn weight(&self) -> usize {
-        /// Of a job without its result, as the store's cache has it.
-        const JOB: usize = 1000;
-        let error = |job: &Job| job.error.as_ref().map_or(0, |error| error.as_str().len());
-        let label = |(key, value): (&LabelKey, &LabelValue)| key.as_str().len() + value.as_str().len() + 64;
+    fn weight(&self) -> u64 {
         let now = |now: &Option<Fed>| match now {
-            Some(Fed::Job(job)) => JOB + error(job) + job.labels.iter().map(label).sum::<usize>(),
-            Some(Fed::Gone(_)) | None => size_of::<Fed>(),
+            Some(Fed::Job(job)) => store::weight(job, None),
+            Some(Fed::Gone(_)) | None => size_of::<Fed>() as u64,
         };
         self.now.iter().map(now).sum()
     }
@@ -89,9 +84,7 @@ pub(super) enum Lack {
 /// Pages and pieces.
 pub(in crate::publish) struct Pages {
     store: JobStore,
-    settings: FeedSettings,
-    /// How long a page is new.
-    calm: Duration,
+    settings: Settings,
     pages: Cache<(Caller, FeedPlace), Arc<Page>, Weight>,
     chunks: Cache<ChunkKey, Arc<Chunk>, Weight>,
     pieces: Cache<PieceKey, Arc<Piece>, Weight>,
@@ -128,7 +121,7 @@ impl Weighter<(Caller, FeedPlace), Arc<Page>> for Weight {
 
 impl Weighter<ChunkKey, Arc<Chunk>> for Weight {
     fn weight(&self, _: &ChunkKey, chunk: &Arc<Chunk>) -> u64 {
-        (size_of::<ChunkKey>() + chunk.weight()) as u64
+        size_of::<ChunkKey>() as u64 + chunk.weight()
     }
 }
 
@@ -139,22 +132,22 @@ impl Weighter<PieceKey, Arc<Piece>> for Weight {
 }
 
 impl Pages {
-    pub(in crate::publish) fn new(store: JobStore, settings: FeedSettings, calm: Duration) -> Self {
+    pub(in crate::publish) fn new(store: JobStore, settings: Settings) -> Self {
         /// Only sizes the hash tables at first; the weight is what bounds them.
         const ITEMS_EXPECTED: usize = 100;
-        let bytes_max = settings.cache_bytes_max / 3;
+        let bytes_max = settings.feed.cache_bytes_max / 3;
         let pages = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
         let chunks = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
         let pieces = Cache::with_weighter(ITEMS_EXPECTED, bytes_max, Weight);
-        Self { store, settings, calm, pages, chunks, pieces }
+        Self { store, settings, pages, chunks, pieces }
     }
 
     /// A page after a place: made once for all who ask meanwhile.
     pub(super) async fn page(&self, caller: Caller, from: FeedPlace) -> Result<Arc<Page>, Lack> {
         let key = (caller, from);
-        self.pages.remove_if(&key, |page| page.made_at.elapsed() > self.calm);
+        self.pages.remove_if(&key, |page| page.made_at.elapsed() > self.settings.calm);
         let make = async {
-            let FeedSettings { jobs_max, entries_max, .. } = self.settings;
+            let FeedSettings { jobs_max, entries_max, .. } = self.settings.feed;
             let query = FeedQuery { tenant: caller.tenant, after: from, jobs_max, entries_max };
             // Asked for only where there is more; a page that leads nowhere would be read again and again.
             let page = self.store.feed(query).await?.filter(|page| page.to > from).ok_or(Lack::Forgotten)?;
