@@ -110,6 +110,7 @@ async fn live(config: &Config, answer: Arc<Answer>) -> Result<(), Box<dyn Error>
         header_bytes_max: config.http.header_bytes_max,
         header_read_seconds: config.http.header_read_seconds,
         write_stall_seconds: config.http.write_stall_seconds,
+        unsent_bytes_max: config.http.unsent_bytes_max,
         drain_seconds: config.http.drain_seconds,
     };
     let server = Server::bind(config.http.listen, router, settings, &metrics.http)?;

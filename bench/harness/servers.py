@@ -82,9 +82,7 @@ class Server:
                 self._command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment
             )
         try:
-            self._wait(lambda: b"\n" in said.read_bytes())
-            self.port = _port(said.read_text().splitlines()[0])
-            self._wait(self._is_ready)
+            self._await_start(said)
         except BaseException:
             self.kill()
             raise
@@ -124,17 +122,22 @@ class Server:
         finally:
             connection.close()
 
+    @property
+    def worker_pid(self) -> int:
+        """The process that does its work."""
+        return self.pid
+
     def usage(self) -> Usage:
         """CPU time, the kernel's work for it included, and what it had written to the device; see proc_pid_stat(5)."""
         # The second field is the name in brackets, which may have blanks in it.
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.worker_pid}/stat").read_text().rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])
-        written = _number(Path(f"/proc/{self.pid}/io"), "write_bytes")
+        written = _number(Path(f"/proc/{self.worker_pid}/io"), "write_bytes")
         return Usage(ticks / TICKS_PER_SECOND, written)
 
     def memory_mib(self) -> tuple[float, float]:
         """What is resident now, and the most that ever was."""
-        status = Path(f"/proc/{self.pid}/status")
+        status = Path(f"/proc/{self.worker_pid}/status")
         return _number(status, "VmRSS") / 1024, _number(status, "VmHWM") / 1024
 
     def answered(self) -> dict[tuple[str, str], int]:
@@ -147,6 +150,12 @@ class Server:
                     key = (labels["method"], labels["status"])
                     counts[key] = counts.get(key, 0) + int(float(line.rsplit(" ", 1)[1]))
         return counts
+
+    def _await_start(self, said: Path) -> None:
+        """Returns when it serves; what it says on its standard output is in the file."""
+        self._wait(lambda: b"\n" in said.read_bytes())
+        self.port = _port(said.read_text().splitlines()[0])
+        self._wait(self._is_ready)
 
     def _is_ready(self) -> bool:
         try:

@@ -106,6 +106,7 @@ pub(super) fn server(config: &Config) -> ServerSettings {
         header_bytes_max: config.http.header_bytes_max,
         header_read_seconds: config.http.header_read_seconds,
         write_stall_seconds: config.http.write_stall_seconds,
+        unsent_bytes_max: config.http.unsent_bytes_max,
         drain_seconds: config.http.drain_seconds,
     }
 }

@@ -54,6 +54,9 @@ pub struct Http {
     /// Time for a client that reads nothing of its answer.
     #[serde(deserialize_with = "within::<1, 86_400, _, _>")]
     pub write_stall_seconds: u32,
+    /// Bytes of an answer that the kernel holds and cannot send yet.
+    #[serde(deserialize_with = "within::<4_096, 1_073_741_824, _, _>")]
+    pub unsent_bytes_max: u32,
     /// Bytes of a request's body.
     #[serde(deserialize_with = "within::<1_024, 1_073_741_824, _, _>")]
     pub body_bytes_max: usize,

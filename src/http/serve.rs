@@ -14,6 +14,8 @@ use axum::{Router, body::Body, response::Response, routing::future::RouteFuture}
 use hyper::{Request, body::Incoming, header::UPGRADE, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     select,
@@ -48,6 +50,8 @@ pub struct ServerSettings {
     pub header_read_seconds: u32,
     /// How long a client may read nothing of its answer; less once the server is told to stop.
     pub write_stall_seconds: u32,
+    /// Bytes of an answer that the kernel holds and cannot send yet, on Linux.
+    pub unsent_bytes_max: u32,
     /// How long open requests may take to end.
     pub drain_seconds: u32,
 }
@@ -79,6 +83,9 @@ impl Server {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
+        // The connections inherit it.
+        #[cfg(target_os = "linux")]
+        SockRef::from(&listener).set_tcp_notsent_lowat(settings.unsent_bytes_max)?;
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(settings.header_read_seconds.into()))

@@ -1,11 +1,11 @@
 //! Event streams of a job: what is told in which order, where a client goes on that comes back, and how it ends.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
 use crate::{
-    harness::Server,
+    harness::{PATIENCE, Server},
     stream::{Event, Events, Said, are_sent_away, outline, texts},
 };
 
@@ -65,6 +65,30 @@ each_engine!(a_result_is_sent_to_those_who_do_not_have_it, |server| async move {
     }
     server.patch("j", json!({"stage": "c"})).await.is(200);
     assert_eq!(resumed(server, "5.0").await.next().await.unwrap().data.get("result"), None);
+});
+
+each_engine!(a_client_that_rests_is_told_what_is_new_and_not_all_that_was, |server| async move {
+    server.job("j", "k").await;
+    let mut resting = server.connect_narrow().await;
+    resting.write_all(b"GET /jobs/j/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    server.until_open("events", 1).await;
+    // Many times what may wait for the client, in the service and in the kernel.
+    let result = "x".repeat(40_000);
+    for stage in (1..=200).map(|number| format!("<{number}>")) {
+        server.patch("j", json!({"stage": stage, "result": format!("{stage}{result}")})).await.is(200);
+    }
+    let read = tokio::task::spawn_blocking(move || {
+        resting.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut read, mut piece) = (Vec::new(), [0; 65_536]);
+        while !String::from_utf8_lossy(&read[read.len().saturating_sub(100_000)..]).contains("\"stage\":\"<200>\"") {
+            let length = resting.read(&mut piece).unwrap();
+            assert_ne!(length, 0, "it was cut off");
+            read.extend_from_slice(&piece[..length]);
+        }
+        read
+    });
+    let read = read.await.unwrap().len();
+    assert!(read < 600_000, "{read} bytes before the latest");
 });
 
 each_engine!(whoever_comes_back_gets_each_line_once, |server| async move {
