@@ -34,6 +34,9 @@ class Options:
     rounds: int
     jobs_many: int
     kills: int
+    # Of a job that changes, and of one that does not.
+    readers: tuple[int, ...]
+    idle: int
 
 
 class Bench(NamedTuple):
@@ -41,13 +44,16 @@ class Bench(NamedTuple):
 
     service: Path
     ceiling: Path
+    watch: Path
     scratch: Path
     loader: Loader
     options: Options
 
-    def serve(self, store: Path) -> Server:
-        """The service on a store, with its defaults."""
+    def serve(self, store: Path, config: Path | None = None) -> Server:
+        """The service on a store, with its defaults but for what the file says."""
         command = [self.service, "serve", "--listen", "127.0.0.1:0", "--store", store]
+        if config:
+            command += ["--config", config]
         return Server("the service", command, self.scratch / "service.log")
 
     def serve_copy(self, jobs: int = JOBS) -> Server:

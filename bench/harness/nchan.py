@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -23,6 +25,7 @@ error_log {home}/error.log;
 events {{ worker_connections {descriptors}; }}
 http {{
     access_log off;
+    keepalive_requests 1000000;
     client_body_temp_path {home}/body;
     proxy_temp_path {home}/proxy;
     fastcgi_temp_path {home}/fastcgi;
@@ -72,12 +75,18 @@ class Nchan(Server):
         """The only child of the process that was started."""
         return int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
 
+    def kill(self) -> None:
+        """The worker, too; it would go on without the other."""
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self.worker_pid, signal.SIGKILL)
+        super().kill()
+
     def _await_start(self, _said: Path) -> None:
         self.port = self._chosen
         self._wait(self._is_listening)
 
     def _is_listening(self) -> bool:
         try:
-            return self.ask("GET", "/").status == 404
+            return self.ask("GET", PUBLISH).status == 404  # a channel without messages
         except OSError:
             return False

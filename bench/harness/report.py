@@ -87,6 +87,45 @@ def summarise_many(found: Run) -> Run:
     }
 
 
+def summarise_push(found: Run) -> Run:
+    """The figures of telling many readers: medians of the rounds."""
+    told = []
+    for readers in dict.fromkeys(row["readers"] for row in found["told"]):
+        rounds = [row for row in found["told"] if row["readers"] == readers]
+        ratios = [row["ratio"] for row in rounds]
+        summary: Run = {
+            "readers": readers,
+            "rounds": len(rounds),
+            "ratio": statistics.median(ratios),
+            "ratio_min": min(ratios),
+            "ratio_max": max(ratios),
+        }
+        for name in ("the service", "nginx with nchan"):
+            summary[name] = {
+                "frames_per_second": statistics.median(row[name]["throughput"]["frames_per_second"] for row in rounds),
+                "p50_ms": statistics.median(row[name]["latency"]["p50_ms"] for row in rounds),
+                "p99_ms": statistics.median(row[name]["latency"]["p99_ms"] for row in rounds),
+                "cpu_microseconds_per_frame": statistics.median(
+                    row[name]["cpu_microseconds_per_frame"] for row in rounds
+                ),
+            }
+        told.append(summary)
+    unread = found["unread"]
+    return {
+        "told": told,
+        "unread": {
+            "readers": unread[0]["readers"],
+            "p99_ratio": statistics.median(
+                row["with"]["latency"]["p99_ms"] / row["without"]["latency"]["p99_ms"] for row in unread
+            ),
+            "p99_ms": statistics.median(row["with"]["latency"]["p99_ms"] for row in unread),
+            "resident_max_mib": max(row["with"]["resident_mib"] for row in unread),
+        },
+        "waiting": found["waiting"],
+        "idle": found["idle"],
+    }
+
+
 def table(rows: Sequence[Run]) -> str:
     """The summary for people."""
     head = ["measure", "conns", "ratio", "(range)", "service/s", "ceiling/s"]
@@ -130,7 +169,35 @@ def table_many(found: Run) -> str:
     return "\n".join(lines)
 
 
-def targets(rows: Sequence[Run], many: Run | None) -> list[Run]:
+def table_push(found: Run) -> str:
+    """The figures of telling many readers, for people."""
+    head = ["one job's change to its readers", "ratio", "(range)", "frames/s", "nchan", "p50/p99 ms", "nchan", "CPU us", "nchan"]
+    body = []
+    for row in found["told"]:
+        ours, theirs = row["the service"], row["nginx with nchan"]
+        body.append(
+            [
+                f"{row['readers']:,} readers",
+                f"{row['ratio']:.2f}",
+                f"{row['ratio_min']:.2f}-{row['ratio_max']:.2f}",
+                *(f"{each['frames_per_second']:,.0f}" for each in (ours, theirs)),
+                *(f"{each['p50_ms']:.1f}/{each['p99_ms']:.1f}" for each in (ours, theirs)),
+                *(f"{each['cpu_microseconds_per_frame']:.1f}" for each in (ours, theirs)),
+            ]
+        )
+    unread, waiting, idle = found["unread"], found["waiting"], found["idle"]
+    return "\n".join(
+        [
+            _aligned([head, *body]),
+            f"{unread['readers']:,} readers beside as many that never read: p99 {unread['p99_ms']:.1f} ms, "
+            f"{unread['p99_ratio']:.2f} times that without them; resident at most {unread['resident_max_mib']:.0f} MiB",
+            f"{waiting['count']:,} GETs that wait: {waiting['cores']:.1%} of a core, {waiting['kib_each']:.1f} KiB each",
+            f"{idle['count']:,} idle event streams: {idle['cores']:.1%} of a core, {idle['kib_each']:.1f} KiB each",
+        ]
+    )
+
+
+def targets(rows: Sequence[Run], many: Run | None, push: Run | None) -> list[Run]:
     """What was aimed at and what came of it."""
     at = {(row["measure"], row["connections"]): row for row in rows}
     found: list[Run] = []
@@ -153,6 +220,14 @@ def targets(rows: Sequence[Run], many: Run | None) -> list[Run]:
         aim(f"{jobs}, MiB resident at most", many["resident_max_mib"], 300, False)
         if "64" in many["patch"]:
             aim(f"{jobs}, p50 of PATCH against 10,000 jobs", many["patch"]["64"]["p50_ratio"], 1.3, False)
+    if push:
+        for row in push["told"]:
+            if row["readers"] == 1_000:
+                aim("1,000 readers of a job, frames/s, ratio to nginx with nchan", row["ratio"], 1, True)
+        unread, waiting, idle = push["unread"], push["waiting"], push["idle"]
+        aim(f"p99 beside {unread['readers']:,} that never read against without", unread["p99_ratio"], 2, False)
+        aim(f"{waiting['count']:,} GETs that wait, share of a core", waiting["cores"], 0.02, False)
+        aim(f"{idle['count']:,} idle event streams, KiB each", idle["kib_each"], 16, False)
     return found
 
 
