@@ -47,6 +47,11 @@ impl Follower {
         self.watch.settle();
     }
 
+    /// Takes it that what was read last holds nothing more to tell.
+    pub(super) fn caught_up(&mut self) {
+        self.watch.caught_up();
+    }
+
     /// Whether there is no more waiting; whoever waits returns then.
     pub(super) fn is_closed(&self) -> bool {
         self.watch.is_closed()
@@ -84,11 +89,15 @@ where
     F: Future<Output = Result<T, E>>,
 {
     while !watch.is_closed() {
+        if watch.is_caught_up() {
+            watch.moved().await;
+            continue;
+        }
         let found = read().await?;
         if is_wanted(&found) {
             return Ok(Some(found));
         }
-        watch.moved().await;
+        watch.caught_up();
     }
     Ok(None)
 }

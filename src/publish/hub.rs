@@ -108,7 +108,7 @@ impl Hub {
             Pace::Each => &member.topic.each,
             Pace::Calm => &member.topic.calm,
         };
-        Watch { moves: sender.subscribe(), member }
+        Watch { moves: sender.subscribe(), is_caught_up: false, member }
     }
 
     /// What has moved, with whether it has come to its end; waits until there is something.
@@ -216,6 +216,8 @@ impl Drop for Member {
 #[derive(Debug)]
 pub(super) struct Watch {
     moves: watch::Receiver<()>,
+    /// A read that began after the last move that was heard of holds nothing more to tell.
+    is_caught_up: bool,
     member: Member,
 }
 
@@ -225,15 +227,27 @@ impl Watch {
         self.member.hub.is_closed.load(Ordering::SeqCst)
     }
 
-    /// Forgets that its subject has moved.
+    /// Whether there is nothing to read until its subject moves.
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.is_caught_up
+    }
+
+    /// Takes it that what was read last, after this was made or last returned, holds nothing more to tell.
+    pub(super) fn caught_up(&mut self) {
+        self.is_caught_up = true;
+    }
+
+    /// Forgets that its subject has moved; it is to be read after this.
     pub(super) fn settle(&mut self) {
         self.moves.mark_unchanged();
+        self.is_caught_up = false;
     }
 
     /// Returns once its subject has moved since this was made or last returned.
     pub(super) async fn moved(&mut self) {
         // Fails only without a sender, and the member has one.
         let _lives = self.moves.changed().await;
+        self.is_caught_up = false;
     }
 }
 

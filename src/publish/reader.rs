@@ -73,7 +73,11 @@ impl Reader {
             return Ok(Arc::new(self.deleted()));
         }
         self.attempt = job.attempt;
-        Ok(self.steps.get(self.follower.store(), &snapshot, place, self.format).await?)
+        let step = self.steps.get(self.follower.store(), &snapshot, place, self.format).await?;
+        if !Place::At(step.to).lacks(job) {
+            self.follower.caught_up();
+        }
+        Ok(step)
     }
 
     fn deleted(&self) -> Step {

@@ -62,11 +62,17 @@ async fn step() {
     .await;
 }
 
-/// In which order a reader does its first two things.
-#[derive(Clone, Copy)]
-enum First {
-    Register,
-    Read,
+/// What a reader does.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Registers, and reads until it finds the last version.
+    Wait,
+    /// Registers, and reads each version it finds, until the last.
+    Follow,
+    /// Reads, and registers after that.
+    ReadFirst,
+    /// Registers, and forgets what moved while it read.
+    Forget,
 }
 
 /// Versions of a job that end with the last.
@@ -93,9 +99,9 @@ enum Actor {
 }
 
 impl Run {
-    fn new(first: First, pace: Pace) -> Self {
+    fn new(way: Way, pace: Pace) -> Self {
         let (hub, version) = (Arc::new(Hub::new()), Rc::new(Cell::new(0)));
-        let reader = Box::pin(reader(first, pace, hub.clone(), version.clone()));
+        let reader = Box::pin(reader(way, pace, hub.clone(), version.clone()));
         let woken = Arc::new(Flag(AtomicBool::new(true)));
         let publisher = Publisher::new(hub.clone(), CALM);
         Self { hub, version, publisher, committed: 0, reader, woken, read: None }
@@ -142,7 +148,7 @@ impl Run {
     }
 }
 
-async fn reader(first: First, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>) -> u32 {
+async fn reader(way: Way, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>) -> u32 {
     let version = &version;
     let read = || async move {
         step().await;
@@ -151,10 +157,17 @@ async fn reader(first: First, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>)
         Ok::<_, Infallible>(found)
     };
     let is_last = |version: &u32| *version == LAST;
-    let wait = async |mut watch: Watch| until(&mut watch, read, is_last).await.unwrap().unwrap();
-    match first {
-        First::Register => wait(hub.watch(job(), pace)).await,
-        First::Read => {
+    match way {
+        Way::Wait => until(&mut hub.watch(job(), pace), read, is_last).await.unwrap().unwrap(),
+        Way::Follow => {
+            let (mut watch, mut last) = (hub.watch(job(), pace), 0);
+            while last != LAST {
+                last = until(&mut watch, read, |found| *found > last).await.unwrap().unwrap();
+                watch.caught_up();
+            }
+            last
+        }
+        Way::ReadFirst => {
             let found = read().await.unwrap();
             if is_last(&found) {
                 return found;
@@ -164,16 +177,27 @@ async fn reader(first: First, pace: Pace, hub: Arc<Hub>, version: Rc<Cell<u32>>)
             watch.moved().await;
             until(&mut watch, read, is_last).await.unwrap().unwrap()
         }
+        Way::Forget => {
+            let (mut watch, mut last) = (hub.watch(job(), pace), 0);
+            while last != LAST {
+                last = read().await.unwrap();
+                watch.settle();
+                if last != LAST {
+                    watch.moved().await;
+                }
+            }
+            last
+        }
     }
 }
 
 /// Every order of steps; how many there are, and in how many of them the reader waits for ever.
-fn every_order(first: First, pace: Pace) -> (u32, u32) {
+fn every_order(way: Way, pace: Pace) -> (u32, u32) {
     let (mut orders, mut lost) = (0, 0);
     // The choices of this order, each with how many there were.
     let mut choices: Vec<(usize, usize)> = Vec::new();
     loop {
-        let mut run = Run::new(first, pace);
+        let mut run = Run::new(way, pace);
         let mut depth = 0;
         loop {
             let able = run.able();
@@ -197,21 +221,23 @@ fn every_order(first: First, pace: Pace) -> (u32, u32) {
     }
 }
 
+const PACES: [Pace; 2] = [Pace::Each, Pace::Calm];
+
 #[test]
 fn whoever_registers_first_misses_nothing_in_any_order() {
-    for pace in [Pace::Each, Pace::Calm] {
-        let (orders, lost) = every_order(First::Register, pace);
+    for (way, pace) in [Way::Wait, Way::Follow].into_iter().flat_map(|way| PACES.map(|pace| (way, pace))) {
+        let (orders, lost) = every_order(way, pace);
         assert!(orders > 1_000, "{orders} orders");
-        assert_eq!(lost, 0, "of {orders} orders, {pace:?}");
+        assert_eq!(lost, 0, "of {orders} orders, {way:?}, {pace:?}");
     }
 }
 
 /// That the search can find what it looks for.
 #[test]
 fn whoever_reads_first_waits_for_ever_in_some_orders() {
-    for pace in [Pace::Each, Pace::Calm] {
-        let (orders, lost) = every_order(First::Read, pace);
-        assert!(lost > 0, "of {orders} orders, {pace:?}");
+    for (way, pace) in [Way::ReadFirst, Way::Forget].into_iter().flat_map(|way| PACES.map(|pace| (way, pace))) {
+        let (orders, lost) = every_order(way, pace);
+        assert!(lost > 0, "of {orders} orders, {way:?}, {pace:?}");
     }
 }
 
