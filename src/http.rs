@@ -123,7 +123,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 19] {
 
 /// Compression would hold back what an answer that goes on has to say.
 fn is_whole(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
-    extensions.get::<live::GoesOn>().is_none()
+    extensions.get::<serve::GoesOn>().is_none()
 }
 
 async fn no_such_route() -> ApiError {

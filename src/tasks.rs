@@ -240,6 +240,11 @@ impl Stopper {
 }
 
 impl Stop {
+    /// Whether it shall stop.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Returns once it shall stop; also when nobody is left who could say so.
     pub async fn requested(&mut self) {
         let _unable = self.0.wait_for(|stop| *stop).await;

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{context::Context, jitter, reply};
+use super::{context::Context, jitter, reply, serve::GoesOn};
 use crate::{
     metrics::{Held, StreamKind},
     publish::{ChosenReader, FeedReader, Interrupted, Reader, Said},
@@ -78,10 +78,6 @@ struct Live {
     is_over: bool,
     _open: Held,
 }
-
-/// Marks an answer that goes on: whoever passes it on must not hold anything back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GoesOn;
 
 /// An event stream of a job.
 pub(super) fn events(context: &Context, reader: Reader) -> Response {

@@ -6,13 +6,16 @@
 //! Knows nothing of routes and jobs.
 
 mod afterlife;
+mod connection;
+mod handover;
+mod lent;
 mod stall;
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
-use axum::{Router, body::Body, response::Response, routing::future::RouteFuture};
-use hyper::{Request, body::Incoming, header::UPGRADE, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
@@ -22,11 +25,10 @@ use tokio::{
     task::JoinSet,
     time,
 };
-use tower::Service as _;
 use tracing::{debug, info, warn};
 
-pub(super) use self::afterlife::Afterlife;
-use self::stall::Stalling;
+pub(super) use self::{afterlife::Afterlife, handover::GoesOn};
+use self::{connection::Connection, stall::Stalling};
 use crate::{
     metrics::HttpMetrics,
     tasks::{Ended, Stop},
@@ -128,28 +130,9 @@ impl Server {
             return;
         }
         let patience = Duration::from_secs(self.settings.write_stall_seconds.into());
-        let stream = TokioIo::new(Stalling::new(stream, patience, stop.clone(), self.stalled.clone()));
-        let afterlife = Afterlife::default();
-        let service = Service { routes: self.routes.clone(), afterlife: afterlife.clone() };
-        let connection = self.http.serve_connection(stream, service).with_upgrades();
-        let mut stop = stop.clone();
-        self.connections.spawn(async move {
-            let mut connection = pin!(connection);
-            let served = select! {
-                biased;
-                served = connection.as_mut() => served,
-                () = stop.requested() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = served {
-                debug!(%error, "a connection ended early");
-            }
-            if let Some(afterlife) = afterlife.take() {
-                afterlife.await;
-            }
-        });
+        let stream = Stalling::new(stream, patience, stop.clone(), self.stalled.clone());
+        let connection = Connection { http: self.http.clone(), routes: self.routes.clone(), stop: stop.clone() };
+        self.connections.spawn(connection.serve(stream));
     }
 
     /// No new connections; those that are open end when their request has its answer, or else with the drain time.
@@ -194,24 +177,4 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// The router as hyper calls it for one connection.
-struct Service {
-    routes: Router,
-    afterlife: Afterlife,
-}
-
-impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if request.headers().contains_key(UPGRADE) {
-            request.extensions_mut().insert(self.afterlife.clone());
-        }
-        // A router is always ready, and a clone of it is a count.
-        self.routes.clone().call(request.map(Body::new))
-    }
 }

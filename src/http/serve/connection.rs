@@ -1,0 +1,171 @@
+//! The life of one connection.
+//!
+//! Promises: hyper answers its requests; while an answer goes on the connection is without hyper, whose buffers it then
+//! does not need, and where a change costs a write and no more; after it the connection is hyper's again. When the
+//! service goes down, it ends with the answer that is under way.
+
+use std::{convert::Infallible, future::poll_fn, io, pin::Pin, task::Poll};
+
+use axum::{Router, body::Body, response::Response};
+use http_body_util::BodyExt as _;
+use hyper::{
+    HeaderMap, Request,
+    body::Incoming,
+    header::{CONNECTION, UPGRADE},
+    server::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    select,
+};
+use tower::Service as _;
+use tracing::debug;
+
+use super::{
+    Afterlife,
+    handover::{Answering, Handover, Rest},
+    lent::Lent,
+};
+use crate::tasks::Stop;
+
+/// What a connection needs of its server.
+pub(super) struct Connection {
+    pub(super) http: http1::Builder,
+    pub(super) routes: Router,
+    pub(super) stop: Stop,
+}
+
+/// Where hyper has left a connection.
+enum Left<T> {
+    Over,
+    /// In the middle of an answer, of which this is to come.
+    GoesOn(Lent<T>, Rest),
+}
+
+impl Connection {
+    /// Serves it to its end.
+    pub(super) async fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(mut self, stream: T) {
+        let (afterlife, handover) = (Afterlife::default(), Handover::default());
+        let mut stream = Lent::new(stream, handover.clone());
+        loop {
+            let service =
+                Service { routes: self.routes.clone(), afterlife: afterlife.clone(), handover: handover.clone() };
+            // Not part of this task's future: it is much larger than what an answer that goes on needs.
+            let left = Box::pin(speak_http(&self.http, stream, service, &mut self.stop)).await;
+            let (left, rest) = match left {
+                Ok(Left::GoesOn(stream, rest)) => (stream, rest),
+                Ok(Left::Over) => break,
+                Err(error) => {
+                    debug!(%error, "a connection ended early");
+                    break;
+                }
+            };
+            stream = match go_on(left, rest.body).await {
+                Ok(Some(stream)) => stream,
+                Ok(None) => break,
+                Err(error) => {
+                    debug!(%error, "a connection ended early");
+                    break;
+                }
+            };
+            if rest.is_last || self.stop.is_requested() {
+                let _gone = stream.shutdown().await;
+                break;
+            }
+        }
+        if let Some(afterlife) = afterlife.take() {
+            afterlife.await;
+        }
+    }
+}
+
+/// Until the connection is over, or an answer goes on.
+async fn speak_http<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    http: &http1::Builder,
+    stream: Lent<T>,
+    service: Service,
+    stop: &mut Stop,
+) -> hyper::Result<Left<T>> {
+    let handover = service.handover.clone();
+    let mut connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut is_stopping = false;
+    let rest = loop {
+        let left = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+            Poll::Ready(served) => Poll::Ready(served.map(|()| None)),
+            Poll::Pending => handover.take().map_or(Poll::Pending, |rest| Poll::Ready(Ok(Some(rest)))),
+        });
+        select! {
+            biased;
+            left = left => break left?,
+            () = stop.requested(), if !is_stopping => {
+                is_stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let left = rest.zip(connection.into_parts());
+    Ok(left.map_or(Left::Over, |(rest, parts)| {
+        let mut stream = parts.io.into_inner();
+        stream.unread(&parts.read_buf);
+        Left::GoesOn(stream, rest)
+    }))
+}
+
+/// Sends what is to come. Gives the connection back when that was all; not when it broke off, or the client has gone.
+async fn go_on<T: AsyncRead + AsyncWrite + Unpin>(mut stream: Lent<T>, mut body: Body) -> io::Result<Option<Lent<T>>> {
+    loop {
+        let frame = select! {
+            biased;
+            frame = body.frame() => frame,
+            () = stream.gone() => return Ok(None),
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                // An empty chunk would be the last.
+                if let Some(piece) = frame.data_ref().filter(|piece| !piece.is_empty()) {
+                    stream.write_chunk(piece).await?;
+                }
+            }
+            // Without its last chunk the client can tell it from a whole one.
+            Some(Err(_)) => return Ok(None),
+            None => {
+                stream.write_chunk(&[]).await?;
+                return Ok(Some(stream));
+            }
+        }
+    }
+}
+
+/// The router as hyper calls it for one connection.
+struct Service {
+    routes: Router,
+    afterlife: Afterlife,
+    handover: Handover,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let mut is_last = false;
+        // Most requests say nothing about it.
+        if request.headers().contains_key(CONNECTION) {
+            is_last = wants_close(request.headers());
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(self.afterlife.clone());
+            }
+        }
+        let handover = Handover::suits(&request).then(|| (self.handover.clone(), is_last));
+        // A router is always ready, and a clone of it is a count.
+        Answering::new(self.routes.clone().call(request.map(Body::new)), handover)
+    }
+}
+
+/// Whether this is the last request of its connection (RFC 9112, section 9.6).
+fn wants_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
