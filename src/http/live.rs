@@ -123,14 +123,15 @@ fn answer(media_type: &'static str, body: Body) -> Response {
 
 fn body(context: &Context, source: Source, kind: StreamKind, asides: Option<Asides>) -> Body {
     let metrics = context.push_metrics();
-    let live = Live {
+    // On the heap, since it is moved with each piece.
+    let live = Box::new(Live {
         source,
         frames: metrics.frames(kind),
         is_begun: asides.is_none(),
         is_over: false,
         asides,
         _open: Held::new(metrics.open(kind)),
-    };
+    });
     Body::from_stream(stream::unfold(live, async |mut live| live.next().await.map(|piece| (piece, live))))
 }
 
