@@ -55,20 +55,21 @@ class Nchan(Server):
         home.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._chosen = free.getsockname()[1]
+            port = free.getsockname()[1]
         conf = home / "nginx.conf"
         conf.write_text(
             _CONF.format(
                 module=MODULE,
                 descriptors=descriptors,
                 home=home,
-                port=self._chosen,
+                port=port,
                 publish=PUBLISH,
                 subscribe=SUBSCRIBE,
             )
         )
         # Before it has read which file that is, it writes errors to one of the system's.
         super().__init__("nginx with nchan", ["nginx", "-c", conf, "-e", home / "error.log"], home / "nginx.log")
+        self.port = port
 
     @property
     def worker_pid(self) -> int:
@@ -82,7 +83,6 @@ class Nchan(Server):
         super().kill()
 
     def _await_start(self, _said: Path) -> None:
-        self.port = self._chosen
         self._wait(self._is_listening)
 
     def _is_listening(self) -> bool:

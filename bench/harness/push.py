@@ -17,6 +17,7 @@ from .servers import BenchFailed, Server
 JOB = "/jobs/j"
 EVENTS = f"{JOB}/events"
 MARK = "~000000~"  # as bench/watch.rs looks for it
+CHANGE = f'PATCH {JOB} {{"stage":"{MARK}"}}'
 NOTHING = "none"
 CREATE = {
     "kind": "restyle",
@@ -106,15 +107,8 @@ def watch(bench: Bench, server: Server, path: str, readers: int, silent: int = 0
 
 def _told(bench: Bench, service: Server, nchan: Server) -> Iterator[Run]:
     """The same frame to the same number of readers, from the one and from the other in turn."""
-    event = _frame(service)
-    stage = json.dumps({"stage": NOTHING})[1:-1].replace(" ", "")
-    if event.count(stage) != 1:
-        raise BenchFailed(f"a frame without its stage: {event}")
-    marked = {"stage": MARK}
-    lines = {
-        service: (EVENTS, f"PATCH {JOB} {json.dumps(marked)}"),
-        nchan: (SUBSCRIBE, f"POST {PUBLISH} {event.replace(stage, json.dumps(marked)[1:-1].replace(' ', ''))}"),
-    }
+    message = json.dumps({**_event(service), "stage": MARK}, separators=(",", ":"))
+    lines = {service: (EVENTS, CHANGE), nchan: (SUBSCRIBE, f"POST {PUBLISH} {message}")}
     for readers in bench.options.readers:
         messages = max(FRAMES // readers, 10)
         for number in range(bench.options.rounds):
@@ -148,7 +142,7 @@ def _unread(bench: Bench, service: Server) -> Iterator[Run]:
             with watch(bench, service, EVENTS, readers, silent, MESSAGES_UNREAD) as watching:
                 time.sleep(PAUSE_SECONDS)
                 before = service.memory_mib()[0]
-                found = watching.publish(f"PATCH {JOB} {json.dumps({'stage': MARK})}")
+                found = watching.publish(CHANGE)
                 row[name] = {**found, "resident_mib": service.memory_mib()[0], "resident_before_mib": before}
             _until_open(service, "events", 0)
         yield row
@@ -180,14 +174,14 @@ def _still(bench: Bench, service: Server, path: str, readers: int, silent: int, 
     return {"count": count, "kib_each": (resident - before) * 1024 / count, "cores": cpu / IDLE_SECONDS}
 
 
-def _frame(service: Server) -> str:
-    """The text of the job's event."""
+def _event(service: Server) -> Run:
+    """The job as its event says it."""
     connection = service.connection()
     connection.request("GET", EVENTS)
     for line in connection.getresponse():
         if line.startswith(b"data: "):
             connection.close()
-            return line.decode().removeprefix("data: ").strip()
+            return dict(json.loads(line.removeprefix(b"data: ")))
     raise BenchFailed("an event stream without an event")
 
 

@@ -58,6 +58,16 @@ async fn complete(server: &Server) {
     server.patch("j", json!({"status": "completed"})).await.is(200);
 }
 
+/// A client that has asked to be told of a job which was done only then.
+async fn told(server: &Server, request: &str) -> Client {
+    server.job("j", "k").await;
+    let mut client = Client::new(server);
+    client.say(request);
+    server.until_open("events", 1).await;
+    complete(server).await;
+    client
+}
+
 each_engine!(a_connection_serves_on_after_a_stream, |server| async move {
     let mut client = Client::new(server);
     for id in ["first", "second"] {
@@ -93,21 +103,13 @@ each_engine!(requests_that_are_sent_ahead_are_answered_after_the_stream, |server
 });
 
 each_engine!(a_client_that_wants_its_connection_closed_has_it_closed, |server| async move {
-    server.job("j", "k").await;
-    let mut client = Client::new(server);
-    client.say("GET /jobs/j/events HTTP/1.1\r\nhost: x\r\nconnection: x, Close\r\n\r\n");
-    server.until_open("events", 1).await;
-    complete(server).await;
+    let client = told(server, "GET /jobs/j/events HTTP/1.1\r\nhost: x\r\nconnection: x, Close\r\n\r\n").await;
     let heard = client.rest().await;
     assert!(heard.contains("\nevent: end\n") && heard.ends_with(LAST_CHUNK), "{heard}");
 });
 
 each_engine!(a_client_of_http_1_0_is_told_without_chunks, |server| async move {
-    server.job("j", "k").await;
-    let mut client = Client::new(server);
-    client.say("GET /jobs/j/events HTTP/1.0\r\nhost: x\r\n\r\n");
-    server.until_open("events", 1).await;
-    complete(server).await;
+    let client = told(server, "GET /jobs/j/events HTTP/1.0\r\nhost: x\r\n\r\n").await;
     let heard = client.rest().await;
     let (head, body) = heard.split_once("\r\n\r\n").unwrap();
     assert!(!head.contains("transfer-encoding"), "{head}");
@@ -115,11 +117,7 @@ each_engine!(a_client_of_http_1_0_is_told_without_chunks, |server| async move {
 });
 
 each_engine!(a_request_with_a_body_is_told_as_well, |server| async move {
-    server.job("j", "k").await;
-    let mut client = Client::new(server);
-    client.say("GET /jobs/j/events HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\nignored");
-    server.until_open("events", 1).await;
-    complete(server).await;
+    let client = told(server, "GET /jobs/j/events HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\nignored").await;
     let (mut client, heard) = client.hear(|heard| heard.ends_with(LAST_CHUNK)).await;
     assert!(heard.contains("\nevent: end\n"), "{heard}");
     client.say(READ);

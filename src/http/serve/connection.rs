@@ -15,6 +15,7 @@ use hyper::{
     server::conn::http1,
 };
 use hyper_util::rt::TokioIo;
+use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     select,
@@ -36,80 +37,86 @@ pub(super) struct Connection {
     pub(super) stop: Stop,
 }
 
-/// Where hyper has left a connection.
-enum Left<T> {
-    Over,
-    /// In the middle of an answer, of which this is to come.
-    GoesOn(Lent<T>, Rest),
+/// Why a connection ended early.
+#[derive(Debug, Error)]
+enum Broken {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Write(#[from] io::Error),
 }
 
 impl Connection {
     /// Serves it to its end.
     pub(super) async fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(mut self, stream: T) {
         let (afterlife, handover) = (Afterlife::default(), Handover::default());
-        let mut stream = Lent::new(stream, handover.clone());
-        loop {
+        let mut next = Some(Lent::new(stream, handover.clone()));
+        while let Some(stream) = next.take() {
             let service =
                 Service { routes: self.routes.clone(), afterlife: afterlife.clone(), handover: handover.clone() };
-            // Not part of this task's future: it is much larger than what an answer that goes on needs.
-            let left = Box::pin(speak_http(&self.http, stream, service, &mut self.stop)).await;
-            let (left, rest) = match left {
-                Ok(Left::GoesOn(stream, rest)) => (stream, rest),
-                Ok(Left::Over) => break,
-                Err(error) => {
-                    debug!(%error, "a connection ended early");
-                    break;
-                }
-            };
-            stream = match go_on(left, rest.body).await {
-                Ok(Some(stream)) => stream,
-                Ok(None) => break,
-                Err(error) => {
-                    debug!(%error, "a connection ended early");
-                    break;
-                }
-            };
-            if rest.is_last || self.stop.is_requested() {
-                let _gone = stream.shutdown().await;
-                break;
+            match self.speak(stream, service).await {
+                Ok(stream) => next = stream,
+                Err(error) => debug!(%error, "a connection ended early"),
             }
         }
         if let Some(afterlife) = afterlife.take() {
             afterlife.await;
         }
     }
+
+    /// Until the connection is over, or has served an answer that went on and serves on.
+    async fn speak<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        &mut self,
+        stream: Lent<T>,
+        service: Service,
+    ) -> Result<Option<Lent<T>>, Broken> {
+        // Not part of this task's future: it is much larger than what an answer that goes on needs.
+        let left = Box::pin(speak_http(&self.http, stream, service, &mut self.stop)).await?;
+        let Some((stream, rest)) = left else { return Ok(None) };
+        let Some(mut stream) = go_on(stream, rest.body).await? else { return Ok(None) };
+        if rest.is_last || self.stop.is_requested() {
+            stream.shutdown().await?;
+            return Ok(None);
+        }
+        Ok(Some(stream))
+    }
 }
 
-/// Until the connection is over, or an answer goes on.
+/// Until the connection is over, or an answer goes on: then with what is to come of it.
 async fn speak_http<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     http: &http1::Builder,
     stream: Lent<T>,
     service: Service,
     stop: &mut Stop,
-) -> hyper::Result<Left<T>> {
+) -> hyper::Result<Option<(Lent<T>, Rest)>> {
     let handover = service.handover.clone();
     let mut connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut is_stopping = false;
-    let rest = loop {
-        let left = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
-            Poll::Ready(served) => Poll::Ready(served.map(|()| None)),
-            Poll::Pending => handover.take().map_or(Poll::Pending, |rest| Poll::Ready(Ok(Some(rest)))),
-        });
-        select! {
-            biased;
-            left = left => break left?,
-            () = stop.requested(), if !is_stopping => {
-                is_stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
+    let rest = select! {
+        biased;
+        rest = served(&mut connection, &handover) => rest,
+        () = stop.requested() => {
+            Pin::new(&mut connection).graceful_shutdown();
+            served(&mut connection, &handover).await
         }
     };
-    let left = rest.zip(connection.into_parts());
-    Ok(left.map_or(Left::Over, |(rest, parts)| {
+    let left = rest?.zip(connection.into_parts());
+    Ok(left.map(|(rest, parts)| {
         let mut stream = parts.io.into_inner();
         stream.unread(&parts.read_buf);
-        Left::GoesOn(stream, rest)
+        (stream, rest)
     }))
+}
+
+/// Until hyper is done, or has written the head of an answer that goes on.
+async fn served(
+    connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
+    handover: &Handover,
+) -> hyper::Result<Option<Rest>> {
+    poll_fn(|context| match Pin::new(&mut *connection).poll(context) {
+        Poll::Ready(served) => Poll::Ready(served.map(|()| None)),
+        Poll::Pending => handover.take().map_or(Poll::Pending, |rest| Poll::Ready(Ok(Some(rest)))),
+    })
+    .await
 }
 
 /// Sends what is to come. Gives the connection back when that was all; not when it broke off, or the client has gone.

@@ -114,7 +114,7 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// The answer to a request with this head; left to hyper where there is no handover.
+    /// The answer that the route will give; hyper's whatever it is where there is no handover.
     pub(super) fn new(route: RouteFuture<Infallible>, handover: Option<(Handover, bool)>) -> Self {
         Self { route, handover }
     }
