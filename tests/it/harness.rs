@@ -232,6 +232,12 @@ impl Server {
 /// A request; awaiting it sends it.
 pub(crate) struct Call(RequestBuilder);
 
+impl From<RequestBuilder> for Call {
+    fn from(request: RequestBuilder) -> Self {
+        Self(request)
+    }
+}
+
 impl Call {
     pub(crate) fn json(self, body: Value) -> Self {
         Self(self.0.json(&body))

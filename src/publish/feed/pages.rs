@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{FeedFilter, piece::Piece};
 use crate::{
-    engine::{Fed, FeedPlace, FeedQuery, Moved},
+    engine::{EngineError, Fed, FeedPlace, FeedQuery, Moved},
     publish::streams::{FeedSettings, Settings},
     store::{self, Caller, JobStore, StoreError},
 };
@@ -73,12 +73,23 @@ impl Chunk {
 /// Why there is no page or piece.
 #[derive(Clone, Debug, Error)]
 pub(super) enum Lack {
-    /// The place is none of the feed, or was too long ago.
+    /// The place is none of the feed, or was too long ago, or what follows is damaged.
     #[error("the place in the feed is not known")]
     Forgotten,
-    /// It cannot be read.
+    /// It cannot be read for now.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Lack {
+    /// What is damaged stays so: whoever is to be told of it would come back for it again and again.
+    fn from(error: StoreError) -> Self {
+        if let StoreError::Engine(EngineError::Corrupt(damage)) = &error {
+            tracing::error!(%damage, "part of a feed cannot be read; its readers are told to read the list anew");
+            return Self::Forgotten;
+        }
+        Self::Store(error)
+    }
 }
 
 /// Pages and pieces.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Api;
-use crate::{crash::process::Launch, random::Random};
+use crate::{crash::process::Launch, random::Random, stream::Events};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_refused() {
@@ -70,7 +70,8 @@ async fn a_flipped_bit_is_named() {
             let store = directory.path().join("damaged");
             fs::create_dir_all(&store).unwrap();
             fs::copy(whole.join("milepost.db"), store.join("milepost.db")).unwrap();
-            let row = flip(&store.join("milepost.db"), table, &mut random);
+            let file = store.join("milepost.db");
+            let row = flip(&file, &values(&file, table), &mut random);
             let log = directory.path().join("damaged.log");
             look_around(&store, &log, JOBS, &format!("{table} {row}")).await;
             fs::remove_file(log).unwrap();
@@ -79,17 +80,59 @@ async fn a_flipped_bit_is_named() {
     }
 }
 
-/// Flips one bit of a value of a table, somewhere in the file, and returns which row it belongs to.
-fn flip(file: &Path, table: &str, random: &mut Random) -> i64 {
-    let rows = values(file, table);
-    let (row, body) = random.pick(&rows).unwrap();
+/// Who is behind a damaged entry of the feed is told to read the list anew, and then of what comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_the_feed_is_a_reset() {
+    let directory = TempDir::new().unwrap();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
+    let server = Launch::serve(&store, &log).listening().await;
+    let api = Api::of(&server);
+    for job in ["a", "b", "c"] {
+        assert_eq!(api.put(job).await.0, 201);
+    }
+    assert!(server.stop().await.success());
+    let file = store.join("milepost.db");
+    let entry = |row: i64| (row & ((1 << 46) - 1)).to_string();
+    // The beginning, and one for each job.
+    let rows = values(&file, "feed");
+    assert_eq!(rows.len(), 4);
+    let damaged = flip(&file, &rows[2..3], &mut Random::new(7));
+    assert_eq!(damaged, rows[2].0);
+    let server = Launch::serve(&store, &log).listening().await;
+    let api = Api::of(&server);
+    let url = format!("{}/events", server.url);
+    let open = |after: i64| Events::open(api.http.get(&url).header("last-event-id", entry(after)).into());
+    let names = async |events: &mut Events, count| {
+        events.take(count).await.into_iter().map(|event| event.name).collect::<Vec<_>>()
+    };
+    let mut behind = open(rows[1].0).await;
+    assert_eq!(names(&mut behind, 2).await, ["reset", "ready"]);
+    let mut ahead = open(damaged).await;
+    assert_eq!(names(&mut ahead, 2).await, ["job", "ready"]);
+    assert_eq!(api.patch("a", 0, 10).await.0, 200);
+    for events in [&mut behind, &mut ahead] {
+        let told = events.next().await.unwrap();
+        assert_eq!((told.name.as_str(), &told.data["id"]), ("job", &json!("a")));
+    }
+    drop((behind, ahead));
+    assert!(server.stop().await.success());
+    let logged = fs::read_to_string(log).unwrap();
+    assert!(
+        logged.contains("part of a feed cannot be read") && logged.contains(&format!("feed {damaged}")),
+        "{logged}"
+    );
+}
+
+/// Flips one bit of one of these values, somewhere in the file, and returns which row it belongs to.
+fn flip(file: &Path, rows: &[(i64, Vec<u8>)], random: &mut Random) -> i64 {
+    let (row, body) = random.pick(rows).unwrap();
     // The beginning of a value is never broken between pages.
     let beginning = &body[..body.len().min(40)];
     let mut bytes = fs::read(file).unwrap();
     let is_it = |at: &usize| bytes[*at..].starts_with(beginning);
     // SQLite leaves old copies behind where it moves values.
     let places: Vec<usize> = (0..bytes.len()).filter(is_it).collect();
-    assert!(!places.is_empty(), "{table} {row} is not in the file");
+    assert!(!places.is_empty(), "{row} is not in the file");
     let (byte, bit) = (random.below(beginning.len() as u64) as usize, random.below(8));
     places.iter().for_each(|at| bytes[at + byte] ^= 1 << bit);
     fs::write(file, bytes).unwrap();
