@@ -9,6 +9,7 @@ mod batch;
 mod bodies;
 mod body;
 mod code;
+mod commands;
 mod context;
 mod cors;
 mod cursor;
@@ -95,13 +96,16 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 19] {
+fn routes() -> [(&'static str, MethodRouter<Context>); 22] {
     let gzip =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
     [
         ("/jobs", get(list::list_jobs.layer(gzip.clone())).post(jobs::create_job)),
         ("/jobs/{id}", get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job)),
         ("/jobs/{id}/logs", get(logs::read_log.layer(gzip.clone())).post(logs::append_log)),
+        ("/jobs/{id}/cancel", post(commands::cancel_job)),
+        ("/jobs/{id}/retry", post(commands::retry_job)),
+        ("/jobs/{id}/heartbeat", post(commands::heartbeat)),
         ("/jobs/{id}/events", get(events::job_events)),
         ("/jobs/{id}/ws", get(websocket::job_websocket)),
         ("/events", get(feed::all_events)),

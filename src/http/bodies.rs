@@ -4,9 +4,11 @@
 //! the other. Operations of a batch are read by the same code.
 
 mod append;
+mod cancel;
 mod heartbeat;
 mod new_job;
 mod patch;
+mod retry;
 mod schema;
 
 use std::borrow::Cow;
@@ -14,18 +16,28 @@ use std::borrow::Cow;
 use self::schema::one_or_more_lines;
 pub(super) use self::{
     append::AppendBody,
+    cancel::CancelBody,
     heartbeat::HeartbeatBody,
     new_job::NewJobBody,
     patch::{PatchBody, Style},
+    retry::RetryBody,
     schema::{SCHEMAS, describe},
 };
-use super::{context::Context, error::ApiError, given::Given, members::Members};
+use super::{body::json_text, context::Context, error::ApiError, given::Given, members::Members};
 use crate::job::{Attempt, Edit, LabelKey, LabelValue, Limits, Lines, Malformed, Origin, Progress, Seq, Stage, Writer};
 
 /// What can be made of the members of an object.
 pub(super) trait FromMembers: Sized {
     /// Takes what it knows and leaves the rest.
     fn from_members(members: &mut Members<'_>, context: &Context) -> Result<Self, ApiError>;
+}
+
+/// A body that is an object with these members and no others.
+fn object<T: FromMembers>(body: &[u8], context: &Context) -> Result<T, ApiError> {
+    let mut members = Members::parse(json_text(body, context.settings().json_depth_max)?)?;
+    let object = T::from_members(&mut members, context)?;
+    members.finish()?;
+    Ok(object)
 }
 
 /// Progress, as workers call it.

@@ -218,7 +218,7 @@ async fn document(store: &JobStore, snapshot: &Snapshot, params: ViewParams) -> 
 pub(super) struct AttemptParam {
     /// The writer's attempt: must be the current one. May be in the body instead.
     #[param(value_type = Option<u32>, minimum = 1)]
-    attempt: Option<Attempt>,
+    pub(super) attempt: Option<Attempt>,
 }
 
 impl FromParams for AttemptParam {

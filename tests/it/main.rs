@@ -6,6 +6,7 @@ mod harness;
 
 mod batch;
 mod browser;
+mod commands;
 mod connections;
 mod crash;
 mod create;

@@ -153,6 +153,12 @@ each_engine!(answers_are_as_they_are_described, |server| async move {
     check("POST", "/jobs/{id}/logs", server.post("/jobs/none/logs", json!({"line": "x"}))).await.is(404);
     check("GET", "/jobs/{id}/logs", server.get("/jobs/j/logs?limit=1")).await.is(200);
     check("GET", "/jobs/{id}/logs", server.get("/jobs/j/logs?limit=0")).await.is(422);
+    let beat = |body: Value| server.post("/jobs/j/heartbeat", body);
+    check("POST", "/jobs/{id}/heartbeat", beat(json!({"attempt": 1, "progress": 2}))).await.is(200);
+    check("POST", "/jobs/{id}/heartbeat", beat(json!({"attempt": 1})).header("prefer", "return=minimal")).await.is(204);
+    check("POST", "/jobs/{id}/heartbeat", beat(json!({"attempt": 2}))).await.is(409);
+    check("POST", "/jobs/{id}/retry", server.call("POST", "/jobs/j/retry")).await.is(409);
+    check("POST", "/jobs/{id}/cancel", server.call("POST", "/jobs/j/cancel")).await.is(202);
     let end =
         json!({"status": "failed", "attempt": 1, "result": {"a": [1, null]}, "error": {"reason": "r", "code": 7}});
     check("PATCH", "/jobs/{id}", server.patch("j", end)).await.is(200);

@@ -2,9 +2,14 @@
 
 use utoipa::ToSchema;
 
-use super::{FromMembers, PROGRESS, attempt, progress, reported_stage};
+use super::{FromMembers, PROGRESS, attempt, object, progress, reported_stage};
 use crate::{
-    http::{context::Context, error::ApiError, members::Members},
+    http::{
+        body::{FromBody, Media},
+        context::Context,
+        error::ApiError,
+        members::Members,
+    },
     job::{Attempt, Change, Edit, Heartbeat, Progress, Stage},
 };
 
@@ -37,5 +42,13 @@ impl FromMembers for HeartbeatBody {
             progress_pct: members.take_some(PROGRESS)?.map(progress).transpose()?,
             stage: reported_stage(members)?,
         })
+    }
+}
+
+impl FromBody for HeartbeatBody {
+    const MEDIA: &'static [Media] = &[Media::Json];
+
+    fn from_body(_: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
+        object(body, context)
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use utoipa::{ToSchema, openapi::schema::Object};
 
-use super::{FromMembers, labels, log};
+use super::{FromMembers, labels, log, object};
 use crate::{
     http::{
-        body::{FromBody, Media, json_text},
+        body::{FromBody, Media},
         context::Context,
         error::ApiError,
         given::Given,
@@ -131,10 +131,7 @@ impl FromBody for NewJobBody {
     const MEDIA: &'static [Media] = &[Media::Json];
 
     fn from_body(_: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
-        let mut members = Members::parse(json_text(body, context.settings().json_depth_max)?)?;
-        let new = Self::from_members(&mut members, context)?;
-        members.finish()?;
-        Ok(new)
+        object(body, context)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{PCT, PROGRESS, STAGE};
 use crate::http::openapi::keywords;
 
 /// The names of the schemas of bodies.
-pub(in crate::http) const SCHEMAS: [&str; 4] = ["NewJob", "Patch", "Append", "Heartbeat"];
+pub(in crate::http) const SCHEMAS: [&str; 6] = ["NewJob", "Patch", "Append", "Heartbeat", "Cancel", "Retry"];
 
 /// The text of stages, of labels' values and of writers.
 const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
@@ -43,7 +43,7 @@ pub(in crate::http) fn describe(body: &mut Object) {
         }
         rules.push(json!({"oneOf": [{"required": ["line"]}, {"required": ["lines"]}]}));
     }
-    for name in ["stage", "message", "step", "current_step", "writer"] {
+    for name in ["stage", "message", "step", "current_step", "writer", "reason"] {
         if let Some(RefOr::T(Schema::Object(text))) = body.properties.get_mut(name) {
             text.pattern = Some(NO_CONTROLS.to_owned());
         }
