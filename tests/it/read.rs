@@ -109,6 +109,20 @@ each_engine!(a_document_is_never_compressed_so_that_its_tag_is_strong, |server| 
     assert_eq!(page.headers()["content-encoding"], "gzip");
 });
 
+each_engine!(what_is_compressed_says_the_same, |server| async move {
+    logged(server, 100).await;
+    for path in ["/jobs", "/jobs/j/logs", "/export", "/openapi.json", "/docs"] {
+        let plain = server.get(path).await.is(200).text;
+        let url = format!("http://{}{path}", server.address());
+        let arguments =
+            ["--silent", "--show-error", "--fail", "--compressed", "--noproxy", "*", &url].map(str::to_owned);
+        let curl = move || std::process::Command::new("curl").args(arguments).output().unwrap();
+        let output = tokio::task::spawn_blocking(curl).await.unwrap();
+        assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), plain, "{path}");
+    }
+});
+
 each_engine!(head_answers_as_get_does_without_a_body, |server| async move {
     server.job("j", "k").await;
     let document = server.get("/jobs/j").await.is(200);

@@ -3,7 +3,10 @@
 use std::mem;
 
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, Stream},
+};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -113,7 +116,7 @@ pub fn stream(
     exported_at: Timestamp,
 ) -> impl Stream<Item = Result<Bytes, EngineError>> + Send + 'static {
     let begun = Some((Encoder::new(exported_at), pieces));
-    stream::unfold(begun, |state| async move {
+    let text = stream::unfold(begun, |state| async move {
         let (mut encoder, mut pieces) = state?;
         loop {
             match pieces.recv().await {
@@ -127,5 +130,7 @@ pub fn stream(
                 return Some((Ok(text), Some((encoder, pieces))));
             }
         }
-    })
+    });
+    // What compresses it asks once more after the end.
+    text.fuse()
 }
