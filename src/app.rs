@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     publish::{Hub, Publisher, Streams},
     store::JobStore,
+    sweep::Sweeper,
     tasks::{self, About, Death, Ended, Tasks, Unfinished},
 };
 
@@ -27,6 +28,8 @@ use crate::{
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
 /// What waking the last readers may take.
 const PUBLISHER_GRACE: Duration = Duration::from_secs(1);
+/// What the sweeper may take to stand still; what it has asked for is done all the same.
+const SWEEPER_GRACE: Duration = Duration::from_secs(1);
 /// What cutting connections may take after the drain time is over.
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,7 @@ pub struct Running {
     tasks: Tasks,
     readiness: Readiness,
     hub: Arc<Hub>,
+    store: JobStore,
     engine: Arc<dyn Engine>,
 }
 
@@ -134,7 +138,8 @@ impl App {
 
         // They end in reverse: first the server, so that whatever it still answers can be committed.
         let mut tasks = Tasks::new();
-        tasks.vital_thread(About { name: "committer", grace: CLOSE_GRACE }, move || store.close(), async {
+        let closing = store.clone();
+        tasks.vital_thread(About { name: "committer", grace: CLOSE_GRACE }, move || closing.close(), async {
             committer.run().await;
             Ended::Complete
         });
@@ -145,10 +150,16 @@ impl App {
             Ended::Complete
         });
         let (stopper, stop) = tasks::stop();
+        let sweeper = Sweeper::new(store.clone(), settings::sweep(&config), metrics.sweep.clone());
+        tasks.vital(About { name: "sweeper", grace: SWEEPER_GRACE }, move || stopper.stop(), async {
+            sweeper.run(stop).await;
+            Ended::Complete
+        });
+        let (stopper, stop) = tasks::stop();
         let drain = Duration::from_secs(config.http.drain_seconds.into());
         let about = About { name: "server", grace: drain + CUT_GRACE };
         tasks.vital(about, move || stopper.stop(), server.run(stop));
-        Ok(Running { address, tasks, readiness, hub, engine })
+        Ok(Running { address, tasks, readiness, hub, store, engine })
     }
 }
 
@@ -171,6 +182,7 @@ impl Running {
     pub async fn shutdown(self) -> Result<(), StopError> {
         self.readiness.drain();
         self.hub.close();
+        self.store.end_waiting();
         let finished = self.tasks.shutdown().await.map_err(StopError::from);
         let closed = match time::timeout(CLOSE_GRACE, self.engine.close()).await {
             Ok(closed) => closed.map_err(StopError::from),

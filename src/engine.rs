@@ -13,7 +13,9 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 pub use self::feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past};
-use crate::job::{Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, Seq, Status, Tenant, Timestamp};
+use crate::job::{
+    Attempt, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, Seq, Status, Tenant, Timestamp,
+};
 
 /// A durable home of jobs. Dyn-safe, so that nothing above is generic over it.
 #[async_trait]
@@ -35,6 +37,13 @@ pub trait Engine: Send + Sync + 'static {
     /// The jobs of these names, in their order, as the last commit left them. For the caller of [`Engine::commit`]; may
     /// block like it.
     async fn find_many(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>>;
+
+    /// The first jobs of some queues, the highest priority and then the longest wait first, as the last commit left them.
+    /// For the caller of [`Engine::commit`]; may block like it.
+    async fn queued(&self, query: &QueueQuery) -> Result<Vec<Stored>, EngineError>;
+
+    /// Jobs that may have come to their deadline by now, which is for them to say. Costs as much as there are.
+    async fn due(&self, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError>;
 
     /// The job of this name.
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError>;
@@ -85,7 +94,7 @@ pub struct Stored {
 }
 
 /// Where the embedded engine keeps a job and the end of its log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The job's internal number.
     pub number: u64,
@@ -95,6 +104,8 @@ pub struct Place {
     pub tail: u64,
     /// The last rows whose ordinal is a multiple of the two strides of the log's skip chain.
     pub skips: [u64; 2],
+    /// When the engine will say that something may be due; no later than it is.
+    pub armed_at: Option<Timestamp>,
 }
 
 /// One job's part of a commit.
@@ -108,6 +119,8 @@ pub struct Write {
     pub put: Put,
     /// The lines it gains, in order.
     pub lines: Vec<Arc<[LogLine]>>,
+    /// The key under which this happens only once.
+    pub once: Option<(String, Once)>,
 }
 
 /// What a write makes of a job.
@@ -119,8 +132,6 @@ pub enum Put {
         job: Arc<Job>,
         /// What its worker needs.
         input: Option<Json>,
-        /// The key under which this creation happens only once.
-        once: Option<(String, Once)>,
     },
     /// Another state of a job that was.
     Changed(Arc<Job>),
@@ -158,10 +169,23 @@ pub enum Found {
 pub struct Once {
     /// Digest of the parsed request.
     pub fingerprint: [u8; 32],
-    /// The job it made.
+    /// The job it made or claimed.
     pub id: JobId,
+    /// The attempt of the job.
+    pub attempt: Attempt,
     /// When it is forgotten.
     pub expires_at: Timestamp,
+}
+
+/// Which queued jobs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QueueQuery {
+    /// Whose jobs.
+    pub tenant: Tenant,
+    /// Of one of these.
+    pub kinds: Vec<Kind>,
+    /// Jobs at the most.
+    pub jobs_max: usize,
 }
 
 /// Which lines of a log are wanted, and at most how much of them.

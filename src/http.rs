@@ -8,6 +8,7 @@ mod accept;
 mod batch;
 mod bodies;
 mod body;
+mod claim;
 mod code;
 mod commands;
 mod context;
@@ -65,7 +66,7 @@ pub use self::{
     openapi::openapi,
     problem::Problem,
     readiness::Readiness,
-    settings::{BatchSettings, RequestLog, Settings, StreamSettings},
+    settings::{BatchSettings, ClaimSettings, RequestLog, Settings, StreamSettings},
 };
 use self::{context::Context, error::ApiError, observe::Observer};
 use crate::metrics::HttpMetrics;
@@ -96,12 +97,15 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 22] {
+fn routes() -> [(&'static str, MethodRouter<Context>); 23] {
     let gzip =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
+    let job = || get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job);
     [
         ("/jobs", get(list::list_jobs.layer(gzip.clone())).post(jobs::create_job)),
-        ("/jobs/{id}", get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job)),
+        // No job has this id, and whoever takes it for one is told so as with any other that can be none.
+        ("/jobs/claim", job().post(claim::claim_job)),
+        ("/jobs/{id}", job()),
         ("/jobs/{id}/logs", get(logs::read_log.layer(gzip.clone())).post(logs::append_log)),
         ("/jobs/{id}/cancel", post(commands::cancel_job)),
         ("/jobs/{id}/retry", post(commands::retry_job)),

@@ -13,13 +13,14 @@ mod labels;
 mod log;
 mod progress;
 mod state;
+mod supervision;
 mod time;
 
 use std::sync::Arc;
 
 pub use self::{
     apply::{Applied, Rejection},
-    change::{Append, Cancel, Change, Edit, Guard, Heartbeat, LabelEdit, Patch, Retry},
+    change::{Append, Cancel, Change, Claim, Edit, Guard, Heartbeat, LabelEdit, Patch, Retry},
     document::Document,
     id::{Attempt, JobId, JobKey, Kind, Malformed, Tenant, Version, digits},
     json::Json,
@@ -27,6 +28,7 @@ pub use self::{
     log::{LINES_MARKS, Lines, LogLine, LogWindow, Mark, Origin, Seq, Writer, printable},
     progress::Progress,
     state::{End, Outcome, Stage, State, Status},
+    supervision::Supervision,
     time::{Seconds, Timestamp},
 };
 
@@ -82,6 +84,8 @@ pub struct Job {
     pub fenced: bool,
     /// Whether its worker has been asked to stop.
     pub cancel_requested: bool,
+    /// What its worker is held to beyond that.
+    pub supervision: Supervision,
     /// The counters of its log.
     pub log: LogWindow,
     /// Rises by one with each request that changes anything a reader can see.
@@ -132,6 +136,8 @@ pub struct Limits {
     pub error_bytes_max: usize,
     /// Writers with a line count of their own in one attempt.
     pub writers_max: usize,
+    /// How long a worker that was asked to stop is waited for, unless its job says.
+    pub cancel_grace_seconds: Seconds,
 }
 
 impl Job {
@@ -150,6 +156,7 @@ impl Job {
             lease_expires_at: None,
             fenced: false,
             cancel_requested: false,
+            supervision: Supervision::default(),
             log: LogWindow::default(),
             version: 1,
             result_version: 0,

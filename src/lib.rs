@@ -29,5 +29,6 @@ pub mod job;
 pub mod metrics;
 pub mod publish;
 pub mod store;
+pub mod sweep;
 pub mod tasks;
 pub mod telemetry;

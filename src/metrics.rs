@@ -25,6 +25,8 @@ pub struct Metrics {
     pub http: Arc<HttpMetrics>,
     /// Of those who wait for changes.
     pub push: PushMetrics,
+    /// Of what is due.
+    pub sweep: SweepMetrics,
 }
 
 /// What the store measures.
@@ -38,6 +40,8 @@ pub struct StoreMetrics {
     pub queue_changes: Gauge,
     /// Changes that met another writer and were decided anew.
     pub conflicts: Counter,
+    /// Writes of attempts that were over.
+    pub stale_attempts: Counter,
 }
 
 /// What the HTTP server measures.
@@ -80,6 +84,24 @@ impl PushMetrics {
     }
 }
 
+/// What is counted of what is due.
+#[derive(Clone, Debug, Default)]
+pub struct SweepMetrics {
+    swept: Family<SweptLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SweptLabels {
+    effect: &'static str,
+}
+
+impl SweepMetrics {
+    /// Counts a job of which something was due.
+    pub fn count(&self, effect: &'static str) {
+        self.swept.get_or_create(&SweptLabels { effect }).inc();
+    }
+}
+
 /// How somebody waits for changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
@@ -93,6 +115,8 @@ pub enum StreamKind {
     Log,
     /// Server-sent events of many jobs.
     Feed,
+    /// A worker that waits for a job to claim.
+    Claim,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +132,7 @@ impl StreamLabels {
             StreamKind::WebSocket => "websocket",
             StreamKind::Log => "log",
             StreamKind::Feed => "feed",
+            StreamKind::Claim => "claim",
         };
         Self { kind }
     }
@@ -169,6 +194,7 @@ impl Metrics {
             commit_seconds: seconds(),
             queue_changes: Gauge::default(),
             conflicts: Counter::default(),
+            stale_attempts: Counter::default(),
         });
         let http = Arc::new(HttpMetrics {
             requests: Family::default(),
@@ -187,6 +213,14 @@ impl Metrics {
         registry.register_with_unit("commit", commit, Unit::Seconds, store.commit_seconds.clone());
         registry.register("commit_queue_changes", "Changes waiting for their commit", store.queue_changes.clone());
         registry.register("commit_conflicts", "Changes decided anew after a conflict", store.conflicts.clone());
+        let stale = "Writes of attempts that were over, which changed nothing";
+        registry.register("stale_attempts", stale, store.stale_attempts.clone());
+        let sweep = SweepMetrics::default();
+        registry.register(
+            "swept_jobs",
+            "Jobs whose lease or time had run out, by what came of them",
+            sweep.swept.clone(),
+        );
         registry.register("http_requests", "Finished requests", http.requests.clone());
         let duration = "Time from a request's headers to its answer's headers";
         registry.register_with_unit("http_request", duration, Unit::Seconds, http.seconds.clone());
@@ -194,7 +228,7 @@ impl Metrics {
         registry.register("http_connections", "Open connections", http.connections.clone());
         let stalled = "Connections cut because their client read nothing";
         registry.register("http_connections_stalled", stalled, http.stalled.clone());
-        Self { registry, store, http, push }
+        Self { registry, store, http, push, sweep }
     }
 
     /// Everything in the text format, with the number of jobs of each kind and status as it is now.

@@ -4,12 +4,16 @@
 //! anyone who has seen it; memory is bounded by configuration, not by the number of jobs.
 //! Knows nothing of HTTP and nothing of which engine it stands on.
 
+mod batch;
 mod cache;
+mod claim;
+mod claims;
 mod committer;
 mod error;
 mod feed;
 pub mod portable;
 mod queue;
+mod sweep;
 
 use std::{
     collections::HashSet,
@@ -23,14 +27,24 @@ use tokio::sync::{Semaphore, oneshot};
 pub(crate) use self::cache::weight;
 use self::{
     cache::Cache,
+    claims::Claims,
     committer::{Changed, Horizon, Reply, Verdict},
-    queue::{Queue, Request, Submission},
+    queue::{Ask, Queue, Request, Submission},
 };
-pub use self::{cache::Snapshot, committer::Committer, error::StoreError};
+pub use self::{
+    cache::Snapshot,
+    claim::{Claimed, Wish},
+    committer::Committer,
+    error::StoreError,
+    sweep::Swept,
+};
 use crate::{
     clock::Clock,
     engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Page},
-    job::{Append, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Seq, Tenant},
+    job::{
+        Append, Attempt, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Seq,
+        Tenant,
+    },
     metrics::StoreMetrics,
 };
 
@@ -106,6 +120,7 @@ struct Inner {
     creating: Mutex<HashSet<(Tenant, String)>>,
     /// One for each export that may still begin.
     exports: Arc<Semaphore>,
+    claims: Arc<Claims>,
 }
 
 /// A key under which a creation happens only once.
@@ -179,6 +194,7 @@ impl JobStore {
             horizon: Arc::new(Horizon::new()),
             creating: Mutex::default(),
             exports: Arc::new(Semaphore::new(settings.exports_max)),
+            claims: Arc::default(),
             engine,
             clock,
             settings,
@@ -192,6 +208,7 @@ impl JobStore {
             settings: inner.settings.clone(),
             metrics,
             publish,
+            claims: inner.claims.clone(),
         };
         (Self { inner: Arc::new(inner) }, committer)
     }
@@ -219,7 +236,7 @@ impl JobStore {
             return self.standing(caller, &once.id, Creation::Replayed).await;
         }
         let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
-        let once = Once { fingerprint, id: new.spec.key.id.clone(), expires_at };
+        let once = Once { fingerprint, id: new.spec.key.id.clone(), attempt: Attempt::FIRST, expires_at };
         self.make(new, Some((key, once))).await?.ok_or(StoreError::Contended)
     }
 
@@ -426,6 +443,11 @@ impl JobStore {
         &self.inner.settings
     }
 
+    /// Sends away everybody who waits for a job to claim.
+    pub fn end_waiting(&self) {
+        self.inner.claims.close();
+    }
+
     /// Takes no more changes; those that wait are still committed and answered.
     pub fn close(&self) {
         self.inner.queue.close();
@@ -438,7 +460,7 @@ impl JobStore {
             Verdict::Applied(changed) => {
                 Ok(Some(Created { job: changed.job, input, lines: changed.lines, how: Creation::Made }))
             }
-            Verdict::Stood | Verdict::Deleted => Ok(None),
+            Verdict::Stood | Verdict::Deleted | Verdict::Nothing | Verdict::Swept(_) => Ok(None),
         }
     }
 
@@ -463,8 +485,12 @@ impl JobStore {
     }
 
     fn enqueue(&self, key: JobKey, request: Request) -> Result<Reply, StoreError> {
+        self.ask(Ask::OfJob(key, request))
+    }
+
+    fn ask(&self, ask: Ask) -> Result<Reply, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.push(Submission { key, request, conflicts: 0, reply })?;
+        self.inner.queue.push(Submission { ask, conflicts: 0, reply })?;
         Ok(answer)
     }
 }
@@ -495,7 +521,9 @@ impl Submitted {
                 let Changed { job, lines, duplicates, result_changed } = *changed;
                 Ok(Updated { job, lines, duplicates, result_changed })
             }
-            Verdict::Stood | Verdict::Deleted => Err(StoreError::NotFound(self.id)),
+            Verdict::Stood | Verdict::Deleted | Verdict::Nothing | Verdict::Swept(_) => {
+                Err(StoreError::NotFound(self.id))
+            }
         }
     }
 }

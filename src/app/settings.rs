@@ -7,10 +7,10 @@ use axum::http::HeaderValue;
 use crate::{
     config::{Config, CorsOrigin, LoggedRequests},
     engine::sqlite,
-    http::{self, BatchSettings, RequestLog, StreamSettings, serve::ServerSettings},
+    http::{self, BatchSettings, ClaimSettings, RequestLog, StreamSettings, serve::ServerSettings},
     job::{Limits, Seconds},
     publish::{self, FeedSettings},
-    store,
+    store, sweep,
 };
 
 /// Settings of the embedded engine.
@@ -36,6 +36,7 @@ pub(super) fn store(config: &Config) -> store::Settings {
             result_bytes_max: config.jobs.result_bytes_max,
             error_bytes_max: config.jobs.error_bytes_max,
             writers_max: config.logs.writers_max,
+            cancel_grace_seconds: Seconds(config.jobs.cancel_grace_seconds),
         },
         cache_bytes_max: config.store.cache_bytes_max,
         queue_changes_max: config.store.queue_changes_max,
@@ -71,6 +72,7 @@ pub(super) fn http(config: &Config) -> http::Settings {
             window: config.batch.window,
             line_bytes_max: config.batch.line_bytes_max,
         },
+        claim: ClaimSettings { kinds_max: config.claims.kinds_max, wait_seconds_max: config.claims.wait_seconds_max },
         wait_seconds_max: config.push.wait_seconds_max,
         stream: StreamSettings {
             comment_seconds: config.push.comment_seconds,
@@ -82,6 +84,15 @@ pub(super) fn http(config: &Config) -> http::Settings {
             LoggedRequests::Failed => RequestLog::Failed,
             LoggedRequests::None => RequestLog::None,
         },
+    }
+}
+
+/// Habits of the sweeper.
+pub(super) fn sweep(config: &Config) -> sweep::Settings {
+    sweep::Settings {
+        interval: Duration::from_millis(config.sweep.interval_milliseconds.into()),
+        jobs_max: config.sweep.jobs_max,
+        grace_seconds: Seconds(config.sweep.start_grace_seconds),
     }
 }
 

@@ -22,6 +22,10 @@ pub struct Config {
     pub jobs: Jobs,
     /// Bounds of jobs' logs.
     pub logs: Logs,
+    /// Bounds of claims.
+    pub claims: Claims,
+    /// Doing what is due.
+    pub sweep: Sweep,
     /// Bounds of lists.
     pub lists: Lists,
     /// Bounds of batches.
@@ -144,6 +148,9 @@ pub struct Jobs {
     /// How long an idempotency key is remembered.
     #[serde(deserialize_with = "within::<0, 4_294_967_295, _, _>")]
     pub idempotency_retain_seconds: u32,
+    /// How long a worker that was asked to stop is waited for.
+    #[serde(deserialize_with = "within::<1, 86_400, _, _>")]
+    pub cancel_grace_seconds: u32,
 }
 
 /// `[logs]`
@@ -180,6 +187,33 @@ pub struct Logs {
     /// Bytes of text in a page or a document.
     #[serde(deserialize_with = "within::<1, 1_073_741_824, _, _>")]
     pub log_page_bytes: usize,
+}
+
+/// `[claims]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// Kinds that one claim may name.
+    #[serde(deserialize_with = "within::<1, 100, _, _>")]
+    pub kinds_max: usize,
+    /// The longest that a claim waits for a job.
+    #[serde(deserialize_with = "within::<0, 3_600, _, _>")]
+    pub wait_seconds_max: u32,
+}
+
+/// `[sweep]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Between two looks for what is due.
+    #[serde(deserialize_with = "within::<1, 60_000, _, _>")]
+    pub interval_milliseconds: u32,
+    /// Jobs of one look.
+    #[serde(deserialize_with = "within::<1, 100_000, _, _>")]
+    pub jobs_max: usize,
+    /// How long after a start nothing is done.
+    #[serde(deserialize_with = "within::<0, 86_400, _, _>")]
+    pub start_grace_seconds: u32,
 }
 
 /// `[lists]`

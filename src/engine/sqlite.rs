@@ -13,6 +13,7 @@ mod log;
 mod poison;
 mod read;
 mod record;
+mod schedule;
 mod schema;
 mod write;
 mod writer;
@@ -30,7 +31,7 @@ use tokio::sync::mpsc;
 use self::{error::fault, read::Readers, record::Table, writer::Writer};
 use super::{
     Count, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice, Once,
-    Outcome, Page, Stored, Write,
+    Outcome, Page, QueueQuery, Stored, Write,
 };
 use crate::{
     clock::Clock,
@@ -134,6 +135,14 @@ impl Engine for Sqlite {
 
     async fn find_many(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>> {
         self.writer.find_many(keys)
+    }
+
+    async fn queued(&self, query: &QueueQuery) -> Result<Vec<Stored>, EngineError> {
+        self.writer.queued(query)
+    }
+
+    async fn due(&self, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError> {
+        self.readers.read(move |connection| schedule::due(connection, now, jobs_max)).await
     }
 
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {

@@ -5,6 +5,7 @@
 
 mod append;
 mod cancel;
+mod claim;
 mod heartbeat;
 mod new_job;
 mod patch;
@@ -17,6 +18,7 @@ use self::schema::one_or_more_lines;
 pub(super) use self::{
     append::AppendBody,
     cancel::CancelBody,
+    claim::ClaimBody,
     heartbeat::HeartbeatBody,
     new_job::NewJobBody,
     patch::{PatchBody, Style},

@@ -29,12 +29,23 @@ pub struct Settings {
     pub scan_jobs_max: usize,
     /// Bounds of batches.
     pub batch: BatchSettings,
+    /// Bounds of claims.
+    pub claim: ClaimSettings,
     /// The longest that a GET waits for news.
     pub wait_seconds_max: u32,
     /// Habits of streams.
     pub stream: StreamSettings,
     /// Which finished requests get a line in the service's log.
     pub requests: RequestLog,
+}
+
+/// Bounds of claims.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimSettings {
+    /// Kinds that one claim may name. Over it: 422.
+    pub kinds_max: usize,
+    /// The longest that a claim waits for a job.
+    pub wait_seconds_max: u32,
 }
 
 /// Bounds of batches.

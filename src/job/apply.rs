@@ -2,6 +2,8 @@
 //!
 //! Checks come in the order attempt, repeat, If-Match, state, so that a request whose answer was lost can be sent again.
 
+mod supervise;
+
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -15,6 +17,7 @@ use super::{
     log::{Lines, LogLine, Seq},
     progress::Progress,
     state::{End, Outcome, Stage, State, Status},
+    supervision::Supervision,
     time::Timestamp,
 };
 
@@ -99,6 +102,8 @@ impl Job {
             Change::Heartbeat(heartbeat) => step.heartbeat(heartbeat),
             Change::Cancel(cancel) => step.cancel(cancel),
             Change::Retry(retry) => step.retry(retry),
+            Change::Claim(claim) => step.claim(claim),
+            Change::Sweep => Ok(step.sweep()),
         }
     }
 
@@ -122,7 +127,7 @@ impl Job {
 
     /// Any accepted write of a processing attempt renews the lease, or starts the first one.
     pub(super) fn renew_lease(&mut self, now: Timestamp) {
-        if let (State::Processing, Some(seconds)) = (self.state, self.spec.lease_seconds) {
+        if let (State::Processing, Some(seconds)) = (self.state, self.lease_seconds()) {
             self.lease_expires_at = Some(now.after(seconds));
             self.fenced = true;
         }
@@ -132,12 +137,14 @@ impl Job {
         let expires_at = self.spec.retain_seconds.map(|seconds| now.after(seconds));
         self.state = State::Done(End { outcome, at: now, expires_at });
         self.lease_expires_at = None;
+        self.supervision = Supervision::default();
         if outcome == Outcome::Succeeded {
             self.progress = Progress::FULL;
         }
     }
 
-    /// Back to the queue for another attempt: everything the last one did but its log is forgotten.
+    /// Back to the queue for another attempt: everything the last one did but its log is forgotten, and how many were
+    /// lost is kept.
     fn requeue(&mut self, now: Timestamp) {
         self.state = State::Queued;
         self.attempt = self.attempt.next();
@@ -148,6 +155,8 @@ impl Job {
         self.worker = None;
         self.lease_expires_at = None;
         self.cancel_requested = false;
+        let Supervision { losses, silent_losses, .. } = self.supervision;
+        self.supervision = Supervision { losses, silent_losses, ..Supervision::default() };
         self.started_at = None;
         self.queued_at = now;
         self.log.writers.clear();
@@ -173,6 +182,7 @@ impl Job {
             lease_expires_at: _,
             fenced: _,
             cancel_requested,
+            supervision: _,
             log: _,
             version: _,
             result_version: _,
@@ -313,6 +323,8 @@ impl Step<'_> {
             State::Processing => {
                 self.job.check_version(self.guard)?;
                 next.cancel_requested = true;
+                let grace = self.job.spec.cancel_grace_seconds.unwrap_or(self.limits.cancel_grace_seconds);
+                next.supervision.cancel_by = Some(self.now.after(grace));
             }
             State::Queued => {
                 self.job.check_version(self.guard)?;
@@ -395,7 +407,11 @@ impl Step<'_> {
 
     /// Settles lease, version and times once everything else is decided.
     fn done(&self, mut next: Job, lines: Vec<LogLine>, duplicates: u64) -> Applied {
-        if self.guard.attempt == Some(self.job.attempt) || !next.fenced {
+        let is_by_worker = self.guard.attempt == Some(self.job.attempt);
+        if is_by_worker {
+            next.supervision.is_silent = false;
+        }
+        if is_by_worker || !next.fenced {
             next.renew_lease(self.now);
         }
         if !next.looks_like(self.job) {

@@ -1,5 +1,7 @@
 //! What may be asked of a job.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -9,6 +11,7 @@ use super::{
     log::Lines,
     progress::Progress,
     state::{Stage, Status},
+    time::Seconds,
 };
 
 /// One request to change a job.
@@ -24,6 +27,10 @@ pub enum Change {
     Cancel(Cancel),
     /// Send a done job back to the queue.
     Retry(Retry),
+    /// Give a queued job to a worker.
+    Claim(Claim),
+    /// Do what is due by now: nobody's wish, but what was agreed before.
+    Sweep,
 }
 
 impl Change {
@@ -32,7 +39,7 @@ impl Change {
         match self {
             Self::Patch(patch) => patch.lines.weight() + patch.result.weight() + patch.error.weight(),
             Self::Append(append) => append.lines.weight(),
-            Self::Heartbeat(_) | Self::Cancel(_) | Self::Retry(_) => 0,
+            Self::Heartbeat(_) | Self::Cancel(_) | Self::Retry(_) | Self::Claim(_) | Self::Sweep => 0,
         }
     }
 }
@@ -138,4 +145,13 @@ pub struct Cancel {
 pub struct Retry {
     /// The attempt that shall be tried again; makes a repeated request harmless.
     pub attempt: Option<Attempt>,
+}
+
+/// A worker's wish for a job.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Who it is.
+    pub worker: Arc<str>,
+    /// How long it may be silent.
+    pub lease_seconds: Seconds,
 }

@@ -6,7 +6,6 @@
 //! Knows nothing of HTTP, tokens or webhooks.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,13 +17,16 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Moved, Publish, Settings, StoreError,
+    batch::{Batch, Waiting, Work},
     cache::Cache,
-    queue::{Queue, Request, Submission},
+    claims::Claims,
+    queue::{Ask, Queue, Request, Submission},
+    sweep::Swept,
 };
 use crate::{
     clock::Clock,
-    engine::{Engine, EngineError, Found, Once, Outcome, Put, Stored, Write},
-    job::{Applied, Job, JobKey, Json, LogLine, Timestamp},
+    engine::{Engine, EngineError, Found, Outcome, Stored, Write},
+    job::{Job, JobKey, LogLine, Status},
     metrics::StoreMetrics,
 };
 
@@ -37,6 +39,10 @@ pub(super) enum Verdict {
     Stood,
     /// The job is gone.
     Deleted,
+    /// There is no job to claim.
+    Nothing,
+    /// What was due is done.
+    Swept(Option<Swept>),
 }
 
 /// A job as one change left it; a later one of the same batch may have moved it on.
@@ -80,6 +86,7 @@ pub struct Committer {
     pub(super) settings: Arc<Settings>,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) publish: Arc<dyn Publish>,
+    pub(super) claims: Arc<Claims>,
 }
 
 impl Committer {
@@ -116,14 +123,16 @@ impl Committer {
         self.metrics.batch_changes.observe(submissions.len() as f64);
         let mut batch = self.begin(&submissions).await;
         for submission in submissions {
-            batch.decide(submission, self);
+            batch.decide(submission, &self.settings, self.clock.now());
         }
+        self.metrics.stale_attempts.inc_by(batch.stale_attempts);
         let (works, writes) = batch.split();
         let outcomes = if writes.is_empty() { Ok(Vec::new()) } else { self.commit(writes).await };
         match outcomes {
-            Ok(outcomes) => self.settle(works, outcomes, batch.later),
+            Ok(outcomes) => self.settle(works, outcomes, batch),
             Err(error) => {
                 self.published();
+                batch.answered.into_iter().for_each(Waiting::send);
                 for waiting in works.into_iter().flat_map(|work| work.waiting) {
                     waiting.answer(Err(error.clone().into()));
                 }
@@ -134,25 +143,24 @@ impl Committer {
 
     /// A batch with the jobs that these are about, from memory or else from the engine.
     async fn begin(&self, submissions: &[Submission]) -> Batch {
-        let mut batch = Batch::default();
+        let mut batch = Batch::of(submissions);
+        for query in Batch::queues(submissions) {
+            let jobs = self.engine.queued(&query).await;
+            batch.have_queued(query, jobs);
+        }
         let mut unknown = Vec::new();
-        for Submission { key, request, .. } in submissions {
-            let Entry::Vacant(index) = batch.index.entry(key.clone()) else { continue };
-            index.insert(batch.works.len());
-            let mut work = Work::new(key.clone());
-            match self.cache.get(key) {
+        for work in batch.works_mut() {
+            match self.cache.get(&work.key) {
                 Some(snapshot) => work.stand_on(snapshot.stored().clone()),
-                // It finds out when it is committed.
-                None if matches!(request, Request::Create(..)) => {}
-                None => unknown.push(key.clone()),
+                None if work.is_made_here => {}
+                None => unknown.push(work),
             }
-            batch.works.push(work);
         }
         if unknown.is_empty() {
             return batch;
         }
-        for (key, found) in unknown.iter().zip(self.engine.find_many(&unknown).await) {
-            let work = &mut batch.works[batch.index[key]];
+        let keys: Vec<_> = unknown.iter().map(|work| work.key.clone()).collect();
+        for (work, found) in unknown.into_iter().zip(self.engine.find_many(&keys).await) {
             match found {
                 Ok(Found::Job(stored)) => work.stand_on(stored),
                 Ok(Found::Reserved(_) | Found::Missing) => {}
@@ -175,11 +183,11 @@ impl Committer {
     }
 
     /// Publishes what is durable and answers; what met another writer goes round again.
-    fn settle(&self, works: Vec<Work>, outcomes: Vec<Outcome>, mut again: Vec<Submission>) -> Vec<Submission> {
+    fn settle(&self, works: Vec<Work>, outcomes: Vec<Outcome>, batch: Batch) -> Vec<Submission> {
         let mut outcomes = outcomes.into_iter();
-        let mut answers = Vec::new();
+        let (mut answers, mut again) = (batch.answered, batch.later);
         for work in works {
-            if matches!(work.fate, Fate::Untouched) {
+            if work.is_untouched() {
                 answers.extend(work.waiting);
                 continue;
             }
@@ -217,6 +225,9 @@ impl Committer {
     fn publish_one(&self, key: &JobKey, before: Option<&Stored>, now: Option<Stored>) {
         let before = before.map(|stored| &*stored.job);
         let moved = Moved::of(before, now.as_ref().map(|stored| &*stored.job));
+        let is_queued = |job: &Job| job.status() == Status::Queued;
+        let queued = now.as_ref().map(|stored| stored.job.clone()).filter(|job| is_queued(job));
+        let has_come = queued.filter(|_| !before.is_some_and(is_queued));
         match now {
             Some(stored) => self.cache.put(key.clone(), stored),
             None => self.cache.remove(key),
@@ -224,25 +235,36 @@ impl Committer {
         if let Some(moved) = moved {
             self.publish.publish(key, moved);
         }
+        if let Some(job) = has_come {
+            self.claims.has_come(key.tenant, &job.spec.kind);
+        }
     }
 
     /// A submission that met another writer, with what was found; `None` when it has its answer.
     fn retried(&self, waiting: Waiting, found: &Found) -> Option<Submission> {
         let mut submission = waiting.submission;
         submission.conflicts += 1;
-        let answer = match (found, &submission.request) {
-            (Found::Job(_), Request::Create(..)) => Ok(Verdict::Stood),
-            (Found::Reserved(until), Request::Create(..)) => Err(StoreError::JobDeleted { until: *until }),
-            (Found::Reserved(_) | Found::Missing, Request::Change(..) | Request::Delete(_)) => {
-                Err(StoreError::NotFound(submission.key.id.clone()))
-            }
-            _ if submission.conflicts > self.settings.conflict_retries_max => Err(StoreError::Contended),
-            // The second: the id became free between two looks.
-            (Found::Job(_), Request::Change(..) | Request::Delete(_)) | (Found::Missing, Request::Create(..)) => {
-                return Some(submission);
-            }
+        let answer = match &submission.ask {
+            Ask::OfJob(_, Request::Create(..)) => match found {
+                Found::Job(_) => Some(Ok(Verdict::Stood)),
+                Found::Reserved(until) => Some(Err(StoreError::JobDeleted { until: *until })),
+                // The id became free between two looks.
+                Found::Missing => None,
+            },
+            Ask::OfJob(key, Request::Change(..) | Request::Delete(_) | Request::Sweep) => match found {
+                Found::Job(_) => None,
+                Found::Reserved(_) | Found::Missing => Some(Err(StoreError::NotFound(key.id.clone()))),
+            },
+            // Another one, perhaps.
+            Ask::ForJob(_) => None,
         };
-        Waiting { submission, verdict: answer }.send();
+        match answer {
+            Some(answer) => Waiting::new(submission, answer).send(),
+            None if submission.conflicts > self.settings.conflict_retries_max => {
+                Waiting::new(submission, Err(StoreError::Contended)).send();
+            }
+            None => return Some(submission),
+        }
         None
     }
 }
@@ -257,155 +279,6 @@ impl Moved {
             (None, None) => None,
             (None, Some(_)) | (Some(_), None) => Some(Self { is_end, has_news: true }),
         }
-    }
-}
-
-/// A submission that is decided and waits for the commit.
-struct Waiting {
-    submission: Submission,
-    verdict: Result<Verdict, StoreError>,
-}
-
-impl Waiting {
-    fn with(self, verdict: Result<Verdict, StoreError>) -> Self {
-        Self { verdict, ..self }
-    }
-
-    fn answer(self, verdict: Result<Verdict, StoreError>) {
-        self.with(verdict).send();
-    }
-
-    fn send(self) {
-        // Whoever asked may have gone away; the change stands all the same.
-        let _gone = self.submission.reply.send(self.verdict);
-    }
-}
-
-/// One job's part of a batch.
-struct Work {
-    key: JobKey,
-    /// The job as the last commit left it; of one that is to be made: nothing, which the engine will see to.
-    before: Option<Stored>,
-    /// Why it could not be read.
-    fault: Option<EngineError>,
-    /// The job as it will be.
-    now: Option<Arc<Job>>,
-    fate: Fate,
-    lines: Vec<Arc<[LogLine]>>,
-    waiting: Vec<Waiting>,
-}
-
-/// What a batch does to a job.
-enum Fate {
-    Untouched,
-    Made { input: Option<Json>, once: Option<(String, Once)> },
-    Changed,
-    Deleted { reserved_until: Timestamp },
-}
-
-/// The jobs of one commit, each with its changes folded.
-#[derive(Default)]
-struct Batch {
-    works: Vec<Work>,
-    index: HashMap<JobKey, usize>,
-    /// What can only be decided after this commit.
-    later: Vec<Submission>,
-}
-
-impl Batch {
-    fn decide(&mut self, submission: Submission, committer: &Committer) {
-        let at = self.index[&submission.key];
-        let work = &mut self.works[at];
-        if work.is_closed_to(&submission.request) || self.later.iter().any(|later| later.key == submission.key) {
-            self.later.push(submission);
-            return;
-        }
-        let verdict = work.decide(&submission.request, &committer.settings, committer.clock.now());
-        work.waiting.push(Waiting { submission, verdict });
-    }
-
-    /// The works in order, and the writes of those that are not untouched, in the same order.
-    fn split(&mut self) -> (Vec<Work>, Vec<Write>) {
-        let mut works = std::mem::take(&mut self.works);
-        let writes = works.iter_mut().filter_map(Work::write).collect();
-        (works, writes)
-    }
-}
-
-impl Work {
-    fn new(key: JobKey) -> Self {
-        let (lines, waiting) = (Vec::new(), Vec::new());
-        Self { key, before: None, fault: None, now: None, fate: Fate::Untouched, lines, waiting }
-    }
-
-    fn stand_on(&mut self, stored: Stored) {
-        self.now = Some(stored.job.clone());
-        self.before = Some(stored);
-    }
-
-    /// A write is a creation, a change or a deletion, not two of them: what follows a deletion, and a deletion that
-    /// follows a creation, wait for the next batch.
-    fn is_closed_to(&self, request: &Request) -> bool {
-        match self.fate {
-            Fate::Deleted { .. } => true,
-            Fate::Made { .. } => matches!(request, Request::Delete(_)),
-            Fate::Untouched | Fate::Changed => false,
-        }
-    }
-
-    fn decide(&mut self, request: &Request, settings: &Settings, now: Timestamp) -> Result<Verdict, StoreError> {
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone().into());
-        }
-        match (request, &self.now) {
-            (Request::Create(new, once), None) => {
-                let applied = Job::create(new, &settings.limits, now);
-                self.fate = Fate::Made { input: new.input.clone(), once: once.clone() };
-                Ok(self.take(applied))
-            }
-            (Request::Create(..), Some(_)) => Ok(Verdict::Stood),
-            (Request::Change(..) | Request::Delete(_), None) => Err(StoreError::NotFound(self.key.id.clone())),
-            (Request::Change(change, guard), Some(job)) => {
-                let applied = job.apply(change, guard, &settings.limits, now)?;
-                Ok(self.take(applied))
-            }
-            (Request::Delete(guard), Some(job)) => {
-                job.check_version(guard)?;
-                self.now = None;
-                self.fate = Fate::Deleted { reserved_until: now.after(settings.deleted_retain_seconds) };
-                Ok(Verdict::Deleted)
-            }
-        }
-    }
-
-    fn take(&mut self, applied: Applied) -> Verdict {
-        let Applied { next, lines, duplicates, changed, result_changed } = applied;
-        let job = match &self.now {
-            Some(same) if !changed => same.clone(),
-            Some(_) | None => Arc::new(next),
-        };
-        if changed {
-            self.now = Some(job.clone());
-            if matches!(self.fate, Fate::Untouched) {
-                self.fate = Fate::Changed;
-            }
-            if !lines.is_empty() {
-                self.lines.push(lines.clone());
-            }
-        }
-        Verdict::Applied(Box::new(Changed { job, lines, duplicates, result_changed }))
-    }
-
-    fn write(&mut self) -> Option<Write> {
-        let put = match (&self.fate, &self.now) {
-            (Fate::Made { input, once }, Some(job)) => {
-                Put::New { job: job.clone(), input: input.clone(), once: once.clone() }
-            }
-            (Fate::Changed, Some(job)) => Put::Changed(job.clone()),
-            (Fate::Deleted { reserved_until }, None) => Put::Deleted { reserved_until: *reserved_until },
-            _ => return None,
-        };
-        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines: std::mem::take(&mut self.lines) })
     }
 }
 

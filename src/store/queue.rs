@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{StoreError, committer::Verdict};
 use crate::{
     engine::Once,
-    job::{Change, Guard, JobKey, NewJob},
+    job::{Change, Claim, Guard, JobKey, Kind, NewJob, Tenant, Timestamp},
 };
 
 /// What is asked of one job.
@@ -26,26 +26,65 @@ pub(super) enum Request {
     Change(Box<Change>, Guard),
     /// Remove it.
     Delete(Guard),
+    /// Do what is due.
+    Sweep,
 }
 
 impl Request {
     /// Bytes of clients' data that waiting holds in memory.
     fn weight(&self) -> usize {
-        const FIXED: usize = 512;
         FIXED
             + match self {
                 Self::Create(new, _) => new.lines.weight() + new.input.as_ref().map_or(0, |input| input.as_str().len()),
                 Self::Change(change, _) => change.weight(),
-                Self::Delete(_) => 0,
+                Self::Delete(_) | Self::Sweep => 0,
             }
     }
 }
 
+/// A worker's wish for any job of some kinds.
+#[derive(Debug)]
+pub(super) struct ClaimRequest {
+    pub(super) tenant: Tenant,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) claim: Claim,
+    /// The key under which this happens only once, the digest of the request, and until when it is remembered.
+    pub(super) once: Option<(String, [u8; 32], Timestamp)>,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Something of this job.
+    OfJob(JobKey, Request),
+    /// A job.
+    ForJob(ClaimRequest),
+}
+
+impl Ask {
+    /// The job it is about, if that is known.
+    pub(super) fn key(&self) -> Option<&JobKey> {
+        match self {
+            Self::OfJob(key, _) => Some(key),
+            Self::ForJob(_) => None,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::OfJob(_, request) => request.weight(),
+            Self::ForJob(claim) => FIXED + claim.kinds.len() * size_of::<Kind>(),
+        }
+    }
+}
+
+/// Bytes that a request holds beyond what its client sent.
+const FIXED: usize = 512;
+
 /// A request on its way to the committer, and where its answer goes.
 #[derive(Debug)]
 pub(super) struct Submission {
-    pub(super) key: JobKey,
-    pub(super) request: Request,
+    pub(super) ask: Ask,
     /// How often another writer was faster.
     pub(super) conflicts: u32,
     pub(super) reply: oneshot::Sender<Result<Verdict, StoreError>>,
@@ -77,7 +116,7 @@ impl Queue {
     /// # Errors
     /// [`StoreError::Overloaded`] when it is full, [`StoreError::Draining`] when it is closed.
     pub(super) fn push(&self, submission: Submission) -> Result<(), StoreError> {
-        let weight = submission.request.weight();
+        let weight = submission.ask.weight();
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(StoreError::Draining);
@@ -146,7 +185,7 @@ impl Waiting {
         }
         let rest = self.submissions.split_off(most);
         let taken = mem::replace(&mut self.submissions, rest);
-        self.bytes -= taken.iter().map(|submission| submission.request.weight()).sum::<usize>();
+        self.bytes -= taken.iter().map(|submission| submission.ask.weight()).sum::<usize>();
         taken
     }
 }

@@ -12,12 +12,13 @@ use std::{
 use milepost::{
     clock::Clock,
     engine::{
-        Cursor, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Order, Outcome, Put, Stored, Write,
+        Cursor, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Order, Outcome, Put, QueueQuery, Stored,
+        Write,
         sqlite::{Settings, Sqlite},
     },
     job::{
-        Append, Attempt, Change, Guard, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, Limits, Lines,
-        LogLine, NewJob, Patch, Seconds, Spec, Status, Tenant, Timestamp,
+        Append, Attempt, Change, Edit, Guard, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, Limits,
+        Lines, LogLine, NewJob, Patch, Seconds, Spec, Status, Tenant, Timestamp,
     },
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -35,6 +36,7 @@ fn limits() -> Limits {
         result_bytes_max: 1000,
         error_bytes_max: 1000,
         writers_max: 64,
+        cancel_grace_seconds: Seconds(60),
     }
 }
 
@@ -87,8 +89,8 @@ fn key(id: &str) -> JobKey {
 
 fn creation(new: &NewJob) -> Write {
     let made = Job::create(new, &limits(), NOW);
-    let put = Put::New { job: Arc::new(made.next), input: new.input.clone(), once: None };
-    Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines] }
+    let put = Put::New { job: Arc::new(made.next), input: new.input.clone() };
+    Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines], once: None }
 }
 
 async fn commit(engine: &Sqlite, write: Write) -> Outcome {
@@ -116,6 +118,7 @@ async fn change(engine: &Sqlite, before: &Stored, change: &Change) -> Stored {
         before: Some(before.clone()),
         put: Put::Changed(job.clone()),
         lines: vec![applied.lines],
+        once: None,
     };
     let outcome = commit(engine, write).await;
     let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
@@ -148,8 +151,9 @@ async fn many_lines_in_one_commit_become_rows_of_a_bounded_size() {
         job = applied.next;
         portions.push(applied.lines);
     }
-    let put = Put::New { job: Arc::new(job), input: None, once: None };
-    let outcome = commit(&engine, Write { key: key("a"), before: None, put, lines: portions.clone() }).await;
+    let put = Put::New { job: Arc::new(job), input: None };
+    let outcome =
+        commit(&engine, Write { key: key("a"), before: None, put, lines: portions.clone(), once: None }).await;
     let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
     // Four portions go over 64 KiB.
     assert_eq!(place.rows, 10);
@@ -235,6 +239,7 @@ async fn any_line_of_a_long_log_is_found_and_trimmed_ones_are_freed() {
         before: Some(stored),
         put: Put::Deleted { reserved_until: Timestamp(NOW.0 + 5) },
         lines: vec![],
+        once: None,
     };
     assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
     // Freeing goes on in the background; each commit does its part as well, so enough of them have freed it all.
@@ -279,9 +284,10 @@ async fn a_write_on_another_state_than_the_stored_one_is_a_conflict() {
         before: Some(old.clone()),
         put: Put::Changed(old.job.clone()),
         lines: vec![vec![LogLine { seq: 1, at: NOW, attempt: Attempt(1), text: "b".into() }].into()],
+        once: None,
     };
-    let stale_deletion =
-        Write { put: Put::Deleted { reserved_until: NOW }, lines: vec![], key: key("one"), before: Some(old) };
+    let put = Put::Deleted { reserved_until: NOW };
+    let stale_deletion = Write { put, lines: vec![], key: key("one"), before: Some(old), once: None };
     for write in [stale, stale_deletion, creation(&new_job("one", "other", &[]))] {
         let outcome = commit(&engine, write).await;
         let Outcome::Conflict(Found::Job(found)) = outcome else { panic!("{outcome:?}") };
@@ -298,7 +304,7 @@ async fn a_deleted_id_is_reserved_and_then_free_and_never_sees_the_old_log() {
     let delete = async |reserved_until| {
         let stored = find(&engine, "one").await;
         let put = Put::Deleted { reserved_until };
-        let write = Write { key: key("one"), before: Some(stored), put, lines: vec![] };
+        let write = Write { key: key("one"), before: Some(stored), put, lines: vec![], once: None };
         assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
     };
     let stored = create(&engine, &new_job("one", "k", &[])).await;
@@ -332,16 +338,64 @@ async fn one_kind_too_many_is_refused_and_leaves_nothing() {
     assert_eq!(counts.iter().map(|count| count.jobs).collect::<Vec<_>>(), [2, 1, 1, 1, 1]);
 }
 
+/// The ids of queued jobs of a kind in their order.
+async fn queue(engine: &Sqlite, kind: &str) -> Vec<String> {
+    let query = QueueQuery { tenant: Tenant(0), kinds: vec![Kind::try_from(kind).unwrap()], jobs_max: 10 };
+    let id = |stored: Stored| stored.job.key().id.to_string();
+    engine.queued(&query).await.unwrap().into_iter().map(id).collect()
+}
+
+async fn due(engine: &Sqlite, now: Timestamp) -> Vec<String> {
+    engine.due(now, 10).await.unwrap().iter().map(|key| key.id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_store_of_an_older_format_gets_queues_and_deadlines() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let with = |id: &str, priority, lease: Option<u32>| {
+        let mut new = new_job(id, "k", &[]);
+        new.spec.priority = priority;
+        new.spec.lease_seconds = lease.map(Seconds);
+        (new.spec.queue_ttl_seconds, new.spec.retain_seconds) = (None, None);
+        new
+    };
+    for new in [with("low", -1, None), with("high", 1, None), with("other", 0, None)] {
+        create(&engine, &new).await;
+    }
+    let leased = create(&engine, &with("leased", 0, Some(30))).await;
+    let status = |status| Change::Patch(Patch { status: Some(status), ..Patch::default() });
+    let leased = change(&engine, &leased, &status(Status::Processing)).await;
+    let result = Change::Patch(Patch { result: Edit::Set(Json::from_text("[1]".into()).unwrap()), ..Patch::default() });
+    let leased = change(&engine, &leased, &result).await;
+    engine.close().await.unwrap();
+    drop(engine);
+    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
+    let dropped: usize =
+        ["DELETE FROM queue", "DELETE FROM deadlines"].map(|text| file.execute(text, []).unwrap()).iter().sum();
+    assert_eq!(dropped, 4, "each stood in its table");
+    file.execute_batch("DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
+    drop(file);
+    let engine = open(directory.path());
+    assert_eq!(queue(&engine, "k").await, ["high", "other", "low"]);
+    let lost_at = NOW.after(Seconds(30));
+    assert!(due(&engine, Timestamp(lost_at.0 - 1)).await.is_empty());
+    assert_eq!(due(&engine, lost_at).await, ["leased"]);
+    let found = find(&engine, "leased").await;
+    assert_eq!(found.job, leased.job, "its result is still there");
+    // It is armed as if it had never been otherwise.
+    change(&engine, &found, &status(Status::Completed)).await;
+    assert!(due(&engine, lost_at).await.is_empty());
+}
+
 #[tokio::test]
 async fn an_idempotency_key_is_remembered_until_it_expires() {
     let directory = TempDir::new().unwrap();
     let engine = open(directory.path());
     let new = new_job("one", "k", &[]);
-    let once = Once { fingerprint: [7; 32], id: new.spec.key.id.clone(), expires_at: Timestamp(NOW.0 + 10) };
-    let mut write = creation(&new);
-    if let Put::New { once: slot, .. } = &mut write.put {
-        *slot = Some(("key".into(), once.clone()));
-    }
+    let (id, attempt) = (new.spec.key.id.clone(), Attempt(3));
+    let once = Once { fingerprint: [7; 32], id, attempt, expires_at: Timestamp(NOW.0 + 10) };
+    let write = Write { once: Some(("key".into(), once.clone())), ..creation(&new) };
     commit(&engine, write).await;
     let at = async |now: u64, tenant: u32| engine.once(Tenant(tenant), "key", Timestamp(now)).await.unwrap();
     assert_eq!(at(NOW.0 + 9, 0).await, Some(once));

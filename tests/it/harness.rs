@@ -89,6 +89,9 @@ impl Server {
             store: Some(store.path().to_str().unwrap().to_owned()),
         };
         let mut config = Config::load(&flags, []).unwrap();
+        // The time of a story is its own.
+        config.sweep.interval_milliseconds = 10;
+        config.sweep.start_grace_seconds = 0;
         if memory == Memory::None {
             config.store.cache_bytes_max = 2;
             config.push.cache_bytes_max = 0;
@@ -152,6 +155,28 @@ impl Server {
     /// The document of a job.
     pub(crate) async fn read(&self, id: &str) -> Value {
         self.get(&format!("/jobs/{id}")).await.is(200).json()
+    }
+
+    /// The document of a job, once it is as it is to become by itself.
+    pub(crate) async fn until(&self, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let becomes = async {
+            loop {
+                let job = self.read(id).await;
+                if is_so(&job) {
+                    return job;
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, becomes).await {
+            Ok(job) => job,
+            Err(_) => panic!("never so: {}", self.read(id).await),
+        }
+    }
+
+    /// Returns when a job is gone.
+    pub(crate) async fn until_gone(&self, id: &str) {
+        let goes = async { while self.get(&format!("/jobs/{id}")).await.status != 404 {} };
+        tokio::time::timeout(PATIENCE, goes).await.unwrap_or_else(|_| panic!("{id} stays"));
     }
 
     /// A new job of this kind, as its document.

@@ -6,10 +6,12 @@ mod harness;
 
 mod batch;
 mod browser;
+mod claim;
 mod commands;
 mod connections;
 mod crash;
 mod create;
+mod deadlines;
 mod docs;
 mod engine;
 mod errors;

@@ -34,6 +34,10 @@ each_engine!(every_operation_described_is_there_and_no_other, |server| async mov
     for path in paths {
         let mut expected: BTreeSet<_> =
             operations.iter().filter(|(_, of)| of == path).map(|(method, _)| method.as_str()).collect();
+        if path == "/jobs/claim" {
+            // Whoever takes it for a job's path is told that there is none.
+            expected.extend(["GET", "PUT", "PATCH", "DELETE"]);
+        }
         if expected.contains("GET") {
             expected.insert("HEAD");
         }

@@ -30,10 +30,12 @@ proptest! {
     fn a_lease_is_renewed_by_every_accepted_write_of_its_attempt_and_by_no_other(story in story()) {
         for scene in story.play() {
             let (before, after) = (&scene.before, scene.after());
-            let leasable = story.rules.lease_seconds.filter(|_| after.status() == Status::Processing);
+            let claimed = matches!(scene.request.ask, Ask::Claim { .. });
+            let seconds = after.supervision.lease_seconds.map(|span| span.0).or(story.rules.lease_seconds);
+            let leasable = seconds.filter(|_| after.status() == Status::Processing);
             let now = Timestamp(scene.request.now.max(before.updated_at.0));
             let holds = scene.request.attempt == Some(before.attempt.0);
-            let renewed = scene.outcome.is_ok() && (holds || !before.fenced);
+            let renewed = scene.outcome.is_ok() && (holds || claimed || !before.fenced);
             let expected = match leasable {
                 Some(seconds) if renewed => Some(now.after(Seconds(seconds))),
                 Some(_) => before.lease_expires_at,

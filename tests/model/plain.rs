@@ -22,6 +22,13 @@ pub(super) struct Model {
     pub(super) lease_expires_at: Option<u64>,
     pub(super) ever_leased: bool,
     pub(super) cancel_requested: bool,
+    /// The lease that this attempt's claim asked for.
+    pub(super) claimed_seconds: Option<u32>,
+    pub(super) cancel_by: Option<u64>,
+    /// Whether somebody has claimed it and said nothing yet.
+    pub(super) silent: bool,
+    pub(super) lost: u32,
+    pub(super) lost_silent: u32,
     /// Every line ever, trimmed ones too.
     pub(super) log: Vec<Line>,
     pub(super) dropped: u64,
@@ -54,6 +61,11 @@ impl Model {
             lease_expires_at: None,
             ever_leased: false,
             cancel_requested: false,
+            claimed_seconds: None,
+            cancel_by: None,
+            silent: false,
+            lost: 0,
+            lost_silent: 0,
             log: Vec::new(),
             dropped: 0,
             heard: BTreeMap::new(),
@@ -79,8 +91,13 @@ impl Model {
             Ask::Heartbeat(report) => next.heartbeat(report, request)?,
             Ask::Cancel { reason } => next.cancel(reason.as_ref(), request, now)?,
             Ask::Retry { attempt } => next.retry(*attempt, request, now)?,
+            Ask::Claim { worker, lease_seconds } => next.claim(worker, *lease_seconds, now)?,
+            Ask::Sweep => (next.sweep(now), 0),
         };
-        let holder = request.attempt == Some(self.attempt) || !self.ever_leased;
+        let holder = request.attempt == Some(self.attempt) || !next.ever_leased;
+        if request.attempt == Some(self.attempt) {
+            next.silent = false;
+        }
         if next.status == "processing" && holder {
             next.lease(now);
         }
@@ -118,7 +135,7 @@ impl Model {
             "labels": self.labels,
             "priority": -3,
             "attempt": self.attempt,
-            "max_attempts": 2,
+            "max_attempts": self.rules.max_attempts,
             "worker": self.worker,
             "lease_expires_at": self.lease_expires_at.map(time),
             "cancel_requested": self.cancel_requested,
@@ -168,7 +185,7 @@ impl Model {
     }
 
     pub(super) fn lease(&mut self, now: u64) {
-        if let Some(seconds) = self.rules.lease_seconds {
+        if let Some(seconds) = self.claimed_seconds.or(self.rules.lease_seconds) {
             self.lease_expires_at = Some(now + u64::from(seconds) * 1000);
             self.ever_leased = true;
         }
@@ -180,6 +197,11 @@ impl Model {
         self.finished_at = Some(now);
         self.expires_at = self.rules.retain_seconds.map(|seconds| now + u64::from(seconds) * 1000);
         self.lease_expires_at = None;
+        self.claimed_seconds = None;
+        self.cancel_by = None;
+        self.silent = false;
+        self.lost = 0;
+        self.lost_silent = 0;
         if status == "completed" {
             self.hundredths = 10_000;
         }
@@ -191,6 +213,8 @@ impl Model {
             attempt: self.attempt + 1,
             labels: self.labels.clone(),
             ever_leased: self.ever_leased,
+            lost: self.lost,
+            lost_silent: self.lost_silent,
             log: self.log.clone(),
             dropped: self.dropped,
             version: self.version,
@@ -297,7 +321,11 @@ impl Model {
         }
         self.check_if_match(request)?;
         match self.status {
-            "processing" => self.cancel_requested = true,
+            "processing" => {
+                self.cancel_requested = true;
+                let grace = self.rules.cancel_grace_seconds.unwrap_or(self.rules.usual_cancel_grace_seconds);
+                self.cancel_by = Some(now + u64::from(grace) * 1000);
+            }
             "queued" => {
                 if let Some(reason) = reason {
                     self.error = json!({"reason": "cancelled", "message": reason});
@@ -322,6 +350,71 @@ impl Model {
         }
         self.requeue(now);
         Ok((Vec::new(), 0))
+    }
+
+    fn claim(&mut self, worker: &str, lease_seconds: u32, now: u64) -> Result<(Vec<Line>, u64), Refusal> {
+        match self.status {
+            "queued" => {
+                self.start(now);
+                self.worker = Some(worker.to_owned());
+                self.claimed_seconds = Some(lease_seconds);
+                self.silent = true;
+                self.lease(now);
+                Ok((Vec::new(), 0))
+            }
+            "processing" => Err(Refusal::InvalidTransition("processing")),
+            done => Err(Refusal::AlreadyFinished(done)),
+        }
+    }
+
+    /// Everything that happens by itself; the line that says so.
+    fn sweep(&mut self, now: u64) -> Vec<Line> {
+        let over = |since: u64, seconds: Option<u32>| seconds.is_some_and(|span| since + u64::from(span) * 1000 <= now);
+        let by = |at: Option<u64>| at.is_some_and(|at| at <= now);
+        let slow = self.started_at.is_some_and(|at| over(at, self.rules.timeout_seconds));
+        match self.status {
+            "queued" if over(self.queued_at, self.rules.queue_ttl_seconds) => self.end("failed", "expired", now),
+            "processing" if by(self.cancel_by) => self.end("cancelled", "cancelled", now),
+            "processing" if slow || by(self.lease_expires_at) => {
+                let uncounted = self.silent && self.lost_silent < 3;
+                if self.cancel_requested {
+                    return self.end("cancelled", "cancelled", now);
+                }
+                if uncounted {
+                    self.lost_silent += 1;
+                } else {
+                    self.lost += 1;
+                }
+                if self.lost == self.rules.max_attempts {
+                    return self.end("failed", if slow { "timed_out" } else { "lost" }, now);
+                }
+                self.requeue(now);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The service ends it. The words are the service's own.
+    fn end(&mut self, status: &'static str, outcome: &'static str, now: u64) -> Vec<Line> {
+        let why = match outcome {
+            "expired" => "it has waited longer than it may for a worker",
+            "timed_out" => "the attempt has taken longer than it may",
+            "lost" => "its worker has not renewed the lease",
+            _ if self.cancel_by.is_some_and(|at| at <= now) => "its worker did not stop in time",
+            _ if self.started_at.is_some_and(|at| {
+                self.rules.timeout_seconds.is_some_and(|span| at + u64::from(span) * 1000 <= now)
+            }) =>
+            {
+                "the attempt has taken longer than it may"
+            }
+            _ => "its worker has not renewed the lease",
+        };
+        let said = self.hear(&Sent { lines: vec![format!("❌ {why}")], writer: None }, now).unwrap().0;
+        self.finish(status, now);
+        self.outcome = Some(outcome);
+        self.error = json!({"reason": outcome, "message": why});
+        said
     }
 
     fn progress(&mut self, report: &Report) {

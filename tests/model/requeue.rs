@@ -1,6 +1,6 @@
 //! Back to the queue: given back by its worker, or sent back by a retry.
 
-use milepost::job::{Attempt, Job, LogWindow, Progress, State, Timestamp};
+use milepost::job::{Attempt, Job, LogWindow, Progress, State, Supervision, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -21,6 +21,11 @@ fn requeued(before: &Job, now: Timestamp) -> Job {
         worker: None,
         lease_expires_at: None,
         cancel_requested: false,
+        supervision: Supervision {
+            losses: before.supervision.losses,
+            silent_losses: before.supervision.silent_losses,
+            ..Supervision::default()
+        },
         started_at: None,
 
         spec: before.spec.clone(),

@@ -50,6 +50,8 @@ enum Act {
     Heartbeat(Report),
     Cancel(Option<String>),
     Retry(Who),
+    Claim(&'static str, u32),
+    Sweep,
 }
 
 /// Whose attempt a request names.
@@ -149,6 +151,12 @@ impl Step {
             Act::Heartbeat(report) => Ask::Heartbeat(report.clone()),
             Act::Cancel(reason) => Ask::Cancel { reason: reason.clone() },
             Act::Retry(who) => Ask::Retry { attempt: who.of(job) },
+            // Asked by the store, which names neither an attempt nor a version.
+            Act::Claim(worker, lease_seconds) => {
+                let ask = Ask::Claim { worker, lease_seconds: *lease_seconds };
+                return Request { ask, attempt: None, if_match: None, now };
+            }
+            Act::Sweep => return Request { ask: Ask::Sweep, attempt: None, if_match: None, now },
         };
         Request { ask, attempt: self.attempt.of(job), if_match: self.if_match.of(job), now }
     }
@@ -208,7 +216,12 @@ prop_compose! {
 
 prop_compose! {
     fn rules()(
+        max_attempts in 1..4_u32,
         lease_seconds in option::of(1..60_u32),
+        timeout_seconds in option::weighted(0.3, 1..100_u32),
+        queue_ttl_seconds in option::weighted(0.3, 1..100_u32),
+        cancel_grace_seconds in option::weighted(0.3, 1..60_u32),
+        usual_cancel_grace_seconds in 1..60_u32,
         retain_seconds in option::of(1..100_u32),
         line_bytes_max in 12..40_usize,
         job_lines_max in prop_oneof![1..12_u64, Just(1000)],
@@ -219,7 +232,8 @@ prop_compose! {
         writers_max in 1..3_usize,
     ) -> Rules {
         Rules {
-            lease_seconds, retain_seconds, line_bytes_max, job_lines_max, job_log_bytes_max, late_log_seconds,
+            max_attempts, lease_seconds, timeout_seconds, queue_ttl_seconds, cancel_grace_seconds,
+            usual_cancel_grace_seconds, retain_seconds, line_bytes_max, job_lines_max, job_log_bytes_max, late_log_seconds,
             result_bytes_max, error_bytes_max, writers_max,
         }
     }
@@ -252,6 +266,8 @@ fn act() -> BoxedStrategy<Act> {
         1 => option::of(stage_text()).prop_map(Act::Cancel),
         2 => prop_oneof![3 => Just(Who::Nobodys), 3 => Just(Who::Current), 2 => Just(Who::Older), 1 => Just(Who::Newer)]
             .prop_map(Act::Retry),
+        2 => (select(vec!["w-1", "w-2"]), 1..60_u32).prop_map(|(worker, lease)| Act::Claim(worker, lease)),
+        3 => Just(Act::Sweep),
     ]
     .boxed()
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use milepost::job::Job;
+use milepost::job::{Job, Seconds, Supervision, Timestamp};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 use super::{
@@ -70,6 +70,14 @@ proptest! {
                     prop_assert_eq!(job.log.first(), model.dropped + 1, "the first line after {}", told);
                     prop_assert_eq!(job.revision, model.revision, "the revision after {}", told);
                     prop_assert_eq!(job.queued_at.0, model.queued_at, "the start of the wait after {}", told);
+                    let supervision = Supervision {
+                        lease_seconds: model.claimed_seconds.map(Seconds),
+                        cancel_by: model.cancel_by.map(Timestamp),
+                        is_silent: model.silent,
+                        losses: model.lost,
+                        silent_losses: model.lost_silent,
+                    };
+                    prop_assert_eq!(job.supervision, supervision, "the supervision after {}", told);
                     prop_assert_eq!(job.fenced, model.ever_leased, "whether it was ever leased, after {}", told);
                     let counts = job.log.writers.iter().map(|(writer, lines)| (writer.as_str().to_owned(), *lines));
                     let heard = model.heard.iter().map(|(writer, lines)| (writer.clone(), lines.len() as u64));
@@ -99,8 +107,10 @@ proptest! {
 fn stories_meet_every_kind_of_answer() {
     let mut runner = TestRunner::deterministic();
     let mut met = BTreeSet::new();
-    for _ in 0..500 {
-        met.extend(story().new_tree(&mut runner).unwrap().current().play().iter().map(answered));
+    for _ in 0..4000 {
+        let scenes = story().new_tree(&mut runner).unwrap().current().play();
+        met.extend(scenes.iter().map(answered));
+        met.extend(scenes.iter().filter_map(swept));
     }
     let expected = [
         ("patch queued", "seen nothing duplicates log_gap attempt_required result error labels writer"),
@@ -119,11 +129,32 @@ fn stories_meet_every_kind_of_answer() {
         ("retry processing", "nothing not_finished"),
         ("retry done", "seen nothing"),
     ];
+    let unguarded = [
+        ("claim queued", "seen"),
+        ("claim processing", "invalid_transition"),
+        ("claim done", "already_finished"),
+        ("sweep queued", "seen nothing"),
+        ("sweep processing", "seen nothing"),
+        ("sweep done", "nothing"),
+        ("swept", "requeued lost timed_out expired cancelled"),
+    ];
+    for (ask, answers) in unguarded {
+        for answer in answers.split(' ') {
+            assert!(met.contains(&format!("{ask} {answer}")), "{ask} {answer} is not among {met:#?}");
+        }
+    }
     for (ask, answers) in expected {
         for answer in answers.split(' ').chain(["stale_attempt", "version_mismatch"]) {
             assert!(met.contains(&format!("{ask} {answer}")), "{ask} {answer} is not among {met:#?}");
         }
     }
+}
+
+/// What came of a sweep.
+fn swept(scene: &Scene) -> Option<String> {
+    let after = scene.outcome.as_ref().ok().filter(|applied| applied.changed)?;
+    let outcome = document(&after.next)["outcome"].as_str().unwrap_or("requeued").to_owned();
+    matches!(scene.request.ask, Ask::Sweep).then(|| format!("swept {outcome}"))
 }
 
 /// What a scene is an example of.
@@ -134,6 +165,8 @@ fn answered(scene: &Scene) -> String {
         Ask::Heartbeat(_) => "heartbeat",
         Ask::Cancel { .. } => "cancel",
         Ask::Retry { .. } => "retry",
+        Ask::Claim { .. } => "claim",
+        Ask::Sweep => "sweep",
     };
     let answer = match &scene.outcome {
         Err(rejection) => match Refusal::from(rejection) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use milepost::job::{
-    Append, Applied, Attempt, Cancel, Change, Document, Edit, Guard, Heartbeat, Job, JobId, JobKey, Json, Kind,
+    Append, Applied, Attempt, Cancel, Change, Claim, Document, Edit, Guard, Heartbeat, Job, JobId, JobKey, Json, Kind,
     LabelEdit, LabelKey, LabelValue, Labels, Limits, LogLine, NewJob, Origin, Patch, Progress, Rejection, Retry,
     Seconds, Spec, Stage, Status, Tenant, Timestamp, Writer,
 };
@@ -31,11 +31,11 @@ impl Birth {
             key: JobKey { tenant: Tenant::default(), id: JobId::try_from("a-job").unwrap() },
             kind: Kind::try_from("restyle").unwrap(),
             priority: -3,
-            max_attempts: 2,
+            max_attempts: rules.max_attempts,
             lease_seconds: rules.lease_seconds.map(Seconds),
-            timeout_seconds: None,
-            queue_ttl_seconds: None,
-            cancel_grace_seconds: None,
+            timeout_seconds: rules.timeout_seconds.map(Seconds),
+            queue_ttl_seconds: rules.queue_ttl_seconds.map(Seconds),
+            cancel_grace_seconds: rules.cancel_grace_seconds.map(Seconds),
             retain_seconds: rules.retain_seconds.map(Seconds),
             created_at: Timestamp(0),
         };
@@ -63,7 +63,12 @@ pub(super) fn processing(rules: &Rules) -> Job {
 /// Bounds that nothing in a short test comes near to, and no lease.
 pub(super) fn wide() -> Rules {
     Rules {
+        max_attempts: 2,
         lease_seconds: None,
+        timeout_seconds: None,
+        queue_ttl_seconds: None,
+        cancel_grace_seconds: None,
+        usual_cancel_grace_seconds: 60,
         retain_seconds: None,
         line_bytes_max: 1 << 10,
         job_lines_max: 1 << 10,
@@ -110,6 +115,7 @@ pub(super) fn limits(rules: &Rules) -> Limits {
         result_bytes_max: rules.result_bytes_max,
         error_bytes_max: rules.error_bytes_max,
         writers_max: rules.writers_max,
+        cancel_grace_seconds: Seconds(rules.usual_cancel_grace_seconds),
     }
 }
 
@@ -154,6 +160,10 @@ fn change(ask: &Ask, rules: &Rules) -> Change {
         }
         Ask::Cancel { reason } => Change::Cancel(Cancel { reason: reason.as_deref().map(stage) }),
         Ask::Retry { attempt } => Change::Retry(Retry { attempt: attempt.map(Attempt) }),
+        Ask::Claim { worker, lease_seconds } => {
+            Change::Claim(Claim { worker: Arc::from(*worker), lease_seconds: Seconds(*lease_seconds) })
+        }
+        Ask::Sweep => Change::Sweep,
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Ask {
     Heartbeat(Report),
     Cancel { reason: Option<String> },
     Retry { attempt: Option<u32> },
+    Claim { worker: &'static str, lease_seconds: u32 },
+    Sweep,
 }
 
 /// The body of a PATCH. A member that is `None` is absent; `Value::Null` and `Some(None)` are null.
@@ -52,7 +54,12 @@ pub(super) struct Sent {
 /// What a job is made with, and the bounds it lives under.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rules {
+    pub(super) max_attempts: u32,
     pub(super) lease_seconds: Option<u32>,
+    pub(super) timeout_seconds: Option<u32>,
+    pub(super) queue_ttl_seconds: Option<u32>,
+    pub(super) cancel_grace_seconds: Option<u32>,
+    pub(super) usual_cancel_grace_seconds: u32,
     pub(super) retain_seconds: Option<u32>,
     pub(super) line_bytes_max: usize,
     pub(super) job_lines_max: u64,
@@ -109,12 +116,17 @@ impl From<&Rejection> for Refusal {
 }
 
 impl Ask {
+    /// Whether a client asks it, with an attempt and a version if it likes; the rest is asked by the service.
+    pub(super) fn is_of_a_client(&self) -> bool {
+        !matches!(self, Self::Claim { .. } | Self::Sweep)
+    }
+
     /// Whether it is for the job's worker to ask this, and for nobody else.
     pub(super) fn is_of_a_worker(&self) -> bool {
         match self {
             Self::Append(..) | Self::Heartbeat(_) => true,
             Self::Patch(body) => body.names_a_workers_member() || !body.sent.lines.is_empty(),
-            Self::Cancel { .. } | Self::Retry { .. } => false,
+            Self::Cancel { .. } | Self::Retry { .. } | Self::Claim { .. } | Self::Sweep => false,
         }
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn job(connection: &Connection, number: u64, with_result: bool) -> Re
     let Some(columns) = found.next().map_err(fault)? else { return Ok(None) };
     let revision: i64 = columns.get(0).map_err(fault)?;
     let body = columns.get_ref(1).map_err(fault)?.as_blob().unwrap_or_default();
-    let head: Head<'_> = record::open(Table::Heads, number, body)?;
+    let head = Head::open(number, body)?;
     let result = if with_result && head.has_result() { json(connection, Table::Results, number)? } else { None };
     let mut details = statement(connection, "SELECT body FROM details WHERE job = ?1")?;
     let detail: Vec<u8> = details.query_row([sql(number)], |row| row.get(0)).map_err(fault)?;
@@ -139,7 +139,7 @@ fn log_end(connection: &Connection, number: u64) -> Result<Option<(Place, Seq)>,
     let mut found = heads.query([sql(number)]).map_err(fault)?;
     let Some(columns) = found.next().map_err(fault)? else { return Ok(None) };
     let body = columns.get_ref(0).map_err(fault)?.as_blob().unwrap_or_default();
-    let head: Head<'_> = record::open(Table::Heads, number, body)?;
+    let head = Head::open(number, body)?;
     Ok(Some((head.place(number), head.log_dropped())))
 }
 
@@ -154,9 +154,9 @@ pub(super) fn once(
     let found = statement(connection, text)?
         .query_row((tenant.0, key, sql(now.0)), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
     let Some((expires_at, body)) = found.optional().map_err(fault)? else { return Ok(None) };
-    let (fingerprint, id): ([u8; 32], &str) = record::open(Table::Once, u64::from(tenant.0), &body)?;
+    let (fingerprint, id, attempt) = record::open_once(tenant, &body)?;
     let id = JobId::try_from(id).map_err(|_| EngineError::Corrupt(format!("once {key:?}: id")))?;
-    Ok(Some(Once { fingerprint, id, expires_at: Timestamp(expires_at as u64) }))
+    Ok(Some(Once { fingerprint, id, attempt, expires_at: Timestamp(expires_at as u64) }))
 }
 
 pub(super) fn statement<'c>(connection: &'c Connection, text: &str) -> Result<CachedStatement<'c>, EngineError> {

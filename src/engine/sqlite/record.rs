@@ -10,7 +10,7 @@ use crate::{
     engine::{EngineError, Place, Stored},
     job::{
         Attempt, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogLine, LogWindow, Malformed,
-        Mark, Outcome, Progress, Seconds, Spec, Stage, State, Tenant, Timestamp, Writer,
+        Mark, Outcome, Progress, Seconds, Spec, Stage, State, Supervision, Tenant, Timestamp, Writer,
     },
 };
 
@@ -58,7 +58,23 @@ pub(super) fn seal(table: Table, row: u64, value: &impl Serialize, into: &mut Ve
 
 /// Opens the value of a row.
 pub(super) fn open<'a, T: Deserialize<'a>>(table: Table, row: u64, bytes: &'a [u8]) -> Result<T, EngineError> {
-    let damaged = |what: &str| EngineError::Corrupt(format!("{} {row}: {what}", table.name()));
+    let value = checked(table, row, bytes)?;
+    postcard::from_bytes(value).map_err(|error| damaged(table, row, &error.to_string()))
+}
+
+/// Opens what an idempotency key stands for: digest, id, and the attempt, which values from before format 3 lack.
+pub(super) fn open_once(tenant: Tenant, bytes: &[u8]) -> Result<([u8; 32], &str, Attempt), EngineError> {
+    let row = u64::from(tenant.0);
+    let damaged = |error: postcard::Error| damaged(Table::Once, row, &error.to_string());
+    let ((fingerprint, id), rest) =
+        postcard::take_from_bytes::<([u8; 32], &str)>(checked(Table::Once, row, bytes)?).map_err(damaged)?;
+    let attempt = if rest.is_empty() { 1 } else { postcard::from_bytes(rest).map_err(damaged)? };
+    Ok((fingerprint, id, Attempt(attempt)))
+}
+
+/// What was sealed, still encoded.
+fn checked(table: Table, row: u64, bytes: &[u8]) -> Result<&[u8], EngineError> {
+    let damaged = |what: &str| damaged(table, row, what);
     let (header, value) = bytes.split_at_checked(HEADER).ok_or_else(|| damaged("too short"))?;
     if header[1..] != checksum(table, row, value).to_le_bytes() {
         return Err(damaged("wrong checksum"));
@@ -66,7 +82,11 @@ pub(super) fn open<'a, T: Deserialize<'a>>(table: Table, row: u64, bytes: &'a [u
     if header[0] != VERSION {
         return Err(damaged(&format!("unknown version {}", header[0])));
     }
-    postcard::from_bytes(value).map_err(|error| damaged(&error.to_string()))
+    Ok(value)
+}
+
+fn damaged(table: Table, row: u64, what: &str) -> EngineError {
+    EngineError::Corrupt(format!("{} {row}: {what}", table.name()))
 }
 
 /// CRC-32 (IEEE) over version, table, row and value: a value in the wrong place is as wrong as a flipped bit.
@@ -106,6 +126,20 @@ pub(super) struct Head<'a> {
     log_rows: u64,
     log_tail: u64,
     log_skips: [u64; 2],
+    /// Stands after the rest, and only where it says something: most jobs have no deadlines.
+    #[serde(skip)]
+    more: More,
+}
+
+/// What a head has since format 3.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct More {
+    lease_seconds: Option<u32>,
+    cancel_by: Option<u64>,
+    is_silent: bool,
+    losses: u32,
+    silent_losses: u32,
+    armed_at: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,8 +161,30 @@ enum HeadOutcome {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn of(job: &'a Job, place: Place) -> Self {
+    /// Seals the head of a job.
+    pub(super) fn seal(job: &'a Job, place: Place, into: &mut Vec<u8>) -> Result<(), EngineError> {
+        let head = Self::of(job, place);
+        if head.more == More::default() {
+            seal(Table::Heads, place.number, &head, into)
+        } else {
+            seal(Table::Heads, place.number, &(&head, &head.more), into)
+        }
+    }
+
+    /// Opens the head of a job.
+    pub(super) fn open(number: u64, bytes: &'a [u8]) -> Result<Self, EngineError> {
+        let value = checked(Table::Heads, number, bytes)?;
+        let damaged = |error: postcard::Error| damaged(Table::Heads, number, &error.to_string());
+        let (mut head, rest) = postcard::take_from_bytes::<Self>(value).map_err(damaged)?;
+        if !rest.is_empty() {
+            head.more = postcard::from_bytes(rest).map_err(damaged)?;
+        }
+        Ok(head)
+    }
+
+    fn of(job: &'a Job, place: Place) -> Self {
         let log = &job.log;
+        let Supervision { lease_seconds, cancel_by, is_silent, losses, silent_losses } = job.supervision;
         Self {
             state: match job.state {
                 State::Queued => HeadState::Queued,
@@ -157,6 +213,14 @@ impl<'a> Head<'a> {
             log_rows: place.rows,
             log_tail: place.tail,
             log_skips: place.skips,
+            more: More {
+                lease_seconds: lease_seconds.map(|span| span.0),
+                cancel_by: cancel_by.map(|at| at.0),
+                is_silent,
+                losses,
+                silent_losses,
+                armed_at: place.armed_at.map(|at| at.0),
+            },
         }
     }
 
@@ -169,7 +233,8 @@ impl<'a> Head<'a> {
     }
 
     pub(super) fn place(&self, number: u64) -> Place {
-        Place { number, rows: self.log_rows, tail: self.log_tail, skips: self.log_skips }
+        let armed_at = self.more.armed_at.map(Timestamp);
+        Place { number, rows: self.log_rows, tail: self.log_tail, skips: self.log_skips, armed_at }
     }
 
     /// The whole job from its parts.
@@ -208,6 +273,13 @@ impl<'a> Head<'a> {
             lease_expires_at: self.lease_expires_at.map(Timestamp),
             fenced: self.fenced,
             cancel_requested: self.cancel_requested,
+            supervision: Supervision {
+                lease_seconds: self.more.lease_seconds.map(Seconds),
+                cancel_by: self.more.cancel_by.map(Timestamp),
+                is_silent: self.more.is_silent,
+                losses: self.more.losses,
+                silent_losses: self.more.silent_losses,
+            },
             log: LogWindow {
                 count: self.log_count,
                 dropped: self.log_dropped,

@@ -4,15 +4,16 @@
 
 use rusqlite::{Connection, config::DbConfig};
 
-use super::error::fault;
+use super::{error::fault, schedule};
 use crate::engine::EngineError;
 
 /// Marks a SQLite file as a Milepost store ("MPJS"); see <https://www.sqlite.org/fileformat2.html#application_id>.
 const APPLICATION_ID: i64 = 0x4D50_4A53;
 
 /// The steps from an empty file to the format of this program; the format number is how many have been made.
-const MIGRATIONS: &[&str] = &[
-    "
+const MIGRATIONS: &[Migration] = &[
+    Migration::tables(
+        "
     CREATE TABLE marks(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE kinds(kind INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE(tenant, name));
     CREATE TABLE ids(
@@ -40,12 +41,39 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY(tenant, key)
     ) WITHOUT ROWID;
 ",
-    "
+    ),
+    Migration::tables(
+        "
     CREATE TABLE feed(row INTEGER PRIMARY KEY, body BLOB NOT NULL);
     CREATE TABLE gone(job INTEGER PRIMARY KEY, row INTEGER NOT NULL);
     CREATE INDEX gone_rows ON gone(row);
 ",
+    ),
+    Migration {
+        tables: "
+    CREATE TABLE queue(
+        kind INTEGER NOT NULL, rank INTEGER NOT NULL, queued_at INTEGER NOT NULL, job INTEGER NOT NULL,
+        PRIMARY KEY(kind, rank, queued_at, job)
+    ) WITHOUT ROWID;
+    CREATE TABLE deadlines(at INTEGER NOT NULL, job INTEGER NOT NULL, PRIMARY KEY(at, job)) WITHOUT ROWID;
+",
+        fill: schedule::fill,
+    },
 ];
+
+/// A step from one format to the next.
+struct Migration {
+    /// The tables it makes.
+    tables: &'static str,
+    /// Puts into them what the others say.
+    fill: fn(&Connection) -> Result<(), EngineError>,
+}
+
+impl Migration {
+    const fn tables(tables: &'static str) -> Self {
+        Self { tables, fill: |_| Ok(()) }
+    }
+}
 
 /// Sets up the one connection that writes, and the tables when they are not there yet.
 pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
@@ -111,13 +139,14 @@ fn check_format(connection: &Connection) -> Result<(), EngineError> {
 fn migrate(connection: &Connection) -> Result<(), EngineError> {
     let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
     let done = usize::try_from(format).unwrap_or(0);
-    for (index, step) in MIGRATIONS.iter().enumerate().skip(done) {
+    for (index, Migration { tables, fill }) in MIGRATIONS.iter().enumerate().skip(done) {
         let number = index + 1;
-        let step = format!(
-            "BEGIN IMMEDIATE; {step}
-             PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
-        );
-        connection.execute_batch(&step).map_err(fault)?;
+        let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}");
+        // Undone when it is dropped before its end.
+        let step = connection.unchecked_transaction().map_err(fault)?;
+        step.execute_batch(tables).map_err(fault)?;
+        fill(&step)?;
+        step.execute_batch(&marks).and_then(|()| step.commit()).map_err(fault)?;
         tracing::info!(format = number, "store format is up to date");
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::{
     log, numbered,
     read::{self, statement},
     record::{self, Detail, Head, LogRow, Table},
-    sql,
+    schedule, sql,
 };
 use crate::{
     engine::{EngineError, Once, Outcome, Place, Put, Write},
@@ -137,16 +137,20 @@ impl Tables {
         write: &Write,
         now: Timestamp,
     ) -> Result<Outcome, EngineError> {
-        match (&write.put, &write.before) {
-            (Put::New { job, input, once }, _) => {
-                self.insert(connection, job, input.as_ref(), once.as_ref(), &write.lines, now)
+        let outcome = match (&write.put, &write.before) {
+            (Put::New { job, input }, _) => self.insert(connection, job, input.as_ref(), &write.lines, now),
+            (Put::Changed(job), Some(before)) => {
+                self.update(connection, &before.job, before.place, job, &write.lines, now)
             }
-            (Put::Changed(job), Some(before)) => self.update(connection, &before.job, before.place, job, &write.lines),
             (Put::Deleted { reserved_until }, Some(before)) => {
                 self.delete(connection, &before.job, before.place, *reserved_until)
             }
             (Put::Changed(_) | Put::Deleted { .. }, None) => conflict(connection, &write.key),
+        }?;
+        if let (Outcome::Committed(_), Some((name, once))) = (&outcome, &write.once) {
+            self.remember(connection, write.key.tenant, name, once)?;
         }
+        Ok(outcome)
     }
 
     /// Brings the counts and the feed up to date; the last step of a batch.
@@ -179,7 +183,6 @@ impl Tables {
         connection: &Connection,
         job: &Job,
         input: Option<&Json>,
-        once: Option<&(String, Once)>,
         lines: &[Arc<[LogLine]>],
         now: Timestamp,
     ) -> Result<Outcome, EngineError> {
@@ -193,9 +196,12 @@ impl Tables {
             return conflict(connection, key);
         }
         let place = Place { number, ..Place::default() };
-        let (rows, place) = self.link(connection, place, lines)?;
+        let (rows, mut place) = self.link(connection, place, lines)?;
         self.append(connection, number, &rows)?;
-        record::seal(Table::Heads, number, &Head::of(job, place), &mut self.buffer)?;
+        place.armed_at = schedule::armed(None, job, now);
+        schedule::arm(connection, number, None, place.armed_at)?;
+        schedule::queue(connection, number, kind, None, Some(job))?;
+        Head::seal(job, place, &mut self.buffer)?;
         let head = (sql(number), sql(job.revision), &self.buffer);
         execute(connection, "INSERT INTO heads VALUES (?1, ?2, ?3)", head)?;
         self.put(connection, Table::Details, number, &Detail::of(job))?;
@@ -207,14 +213,21 @@ impl Tables {
         }
         self.list(connection, number, None, Some((kind, job.status())))?;
         label(connection, number, key.tenant, &Labels::default(), &job.labels)?;
-        if let Some((name, once)) = once {
-            let body = (once.fingerprint, once.id.as_str());
-            record::seal(Table::Once, u64::from(key.tenant.0), &body, &mut self.buffer)?;
-            let row = (key.tenant.0, name, sql(once.expires_at.0), &self.buffer);
-            execute(connection, "INSERT OR REPLACE INTO once VALUES (?1, ?2, ?3, ?4)", row)?;
-        }
         self.feed.made(number, job);
         Ok(Outcome::Committed(place))
+    }
+
+    fn remember(
+        &mut self,
+        connection: &Connection,
+        tenant: Tenant,
+        name: &str,
+        once: &Once,
+    ) -> Result<(), EngineError> {
+        let body = (once.fingerprint, once.id.as_str(), once.attempt.0);
+        record::seal(Table::Once, u64::from(tenant.0), &body, &mut self.buffer)?;
+        let row = (tenant.0, name, sql(once.expires_at.0), &self.buffer);
+        execute(connection, "INSERT OR REPLACE INTO once VALUES (?1, ?2, ?3, ?4)", row).map(drop)
     }
 
     fn update(
@@ -224,20 +237,24 @@ impl Tables {
         place: Place,
         job: &Job,
         lines: &[Arc<[LogLine]>],
+        now: Timestamp,
     ) -> Result<Outcome, EngineError> {
         let number = place.number;
         // Rows are numbered before the head that names the last one is written, and inserted after it was as expected.
-        let (rows, next) = self.link(connection, place, lines)?;
-        record::seal(Table::Heads, number, &Head::of(job, next), &mut self.buffer)?;
+        let (rows, mut next) = self.link(connection, place, lines)?;
+        next.armed_at = schedule::armed(place.armed_at, job, now);
+        Head::seal(job, next, &mut self.buffer)?;
         const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND revision = ?4";
         let head = (sql(job.revision), &self.buffer, sql(number), sql(before.revision));
         if execute(connection, UPDATE, head)? == 0 {
             return conflict(connection, job.key());
         }
         self.append(connection, number, &rows)?;
+        schedule::arm(connection, number, place.armed_at, next.armed_at)?;
         if before.status() != job.status() {
             let kind = self.kind(connection, job.key().tenant, &job.spec.kind)?.unwrap_or_default();
             self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
+            schedule::queue(connection, number, kind, Some(before), Some(job))?;
         }
         if before.result != job.result {
             match &job.result {
@@ -276,6 +293,8 @@ impl Tables {
         }
         let kind = self.kind(connection, key.tenant, &before.spec.kind)?.unwrap_or_default();
         self.list(connection, number, Some((kind, before.status())), None)?;
+        schedule::queue(connection, number, kind, Some(before), None)?;
+        schedule::arm(connection, number, place.armed_at, None)?;
         label(connection, number, key.tenant, &before.labels, &Labels::default())?;
         if place.tail != 0 {
             // A long log is freed in steps that no request feels.

@@ -19,12 +19,12 @@ use super::{
     feed::Ends,
     log,
     poison::Poison,
-    read, schema,
+    read, schedule, schema,
     write::Tables,
 };
 use crate::{
     clock::Clock,
-    engine::{EngineError, FeedPlace, Found, Outcome, Write},
+    engine::{EngineError, FeedPlace, Found, Outcome, QueueQuery, Stored, Write},
     job::{JobKey, Tenant},
 };
 
@@ -79,6 +79,13 @@ impl Writer {
             })
         });
         found.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
+    }
+
+    /// The first jobs of some queues, as the last commit left them.
+    pub(super) fn queued(&self, query: &QueueQuery) -> Result<Vec<Stored>, EngineError> {
+        let open = self.lock()?;
+        let open = open.as_ref().ok_or_else(closed)?;
+        read::in_transaction(&open.connection, |connection| schedule::queued(connection, query))
     }
 
     /// See [`Engine::maintain`](crate::engine::Engine::maintain).

@@ -10,7 +10,7 @@ use super::{PCT, PROGRESS, STAGE};
 use crate::http::openapi::keywords;
 
 /// The names of the schemas of bodies.
-pub(in crate::http) const SCHEMAS: [&str; 6] = ["NewJob", "Patch", "Append", "Heartbeat", "Cancel", "Retry"];
+pub(in crate::http) const SCHEMAS: [&str; 7] = ["NewJob", "Patch", "Append", "Heartbeat", "Cancel", "Retry", "Claim"];
 
 /// The text of stages, of labels' values and of writers.
 const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
@@ -43,10 +43,15 @@ pub(in crate::http) fn describe(body: &mut Object) {
         }
         rules.push(json!({"oneOf": [{"required": ["line"]}, {"required": ["lines"]}]}));
     }
-    for name in ["stage", "message", "step", "current_step", "writer", "reason"] {
+    for name in ["stage", "message", "step", "current_step", "writer", "reason", "worker"] {
         if let Some(RefOr::T(Schema::Object(text))) = body.properties.get_mut(name) {
             text.pattern = Some(NO_CONTROLS.to_owned());
         }
+    }
+    if let Some(RefOr::T(Schema::Array(kinds))) = body.properties.get_mut("kinds") {
+        kinds.max_items = Some(100);
+        let kind = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[a-z0-9._-]{1,64}$"));
+        kinds.items = RefOr::from(Schema::from(kind.build())).into();
     }
     if let Some(RefOr::T(Schema::Object(labels))) = body.properties.get_mut("labels") {
         labels.max_properties = Some(16);

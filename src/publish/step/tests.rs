@@ -48,6 +48,7 @@ fn limits() -> crate::job::Limits {
         result_bytes_max: 1000,
         error_bytes_max: 1000,
         writers_max: 4,
+        cancel_grace_seconds: crate::job::Seconds(60),
     }
 }
 

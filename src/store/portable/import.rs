@@ -149,7 +149,7 @@ impl<'a> Importer<'a> {
         let values = [&input, &job.result, &job.error];
         self.bytes += values.into_iter().flatten().map(|json| json.as_str().len()).sum::<usize>();
         self.keys.insert(key.clone());
-        self.batch.push(Write { key, before: None, put: Put::New { job, input, once: None }, lines });
+        self.batch.push(Write { key, before: None, put: Put::New { job, input }, lines, once: None });
         Ok(())
     }
 

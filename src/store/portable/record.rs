@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::job::{
     Attempt, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogWindow, Malformed, Mark, Outcome,
-    Progress, Seconds, Seq, Spec, Stage, State, Status, Tenant, Timestamp, Writer,
+    Progress, Seconds, Seq, Spec, Stage, State, Status, Supervision, Tenant, Timestamp, Writer,
 };
 
 /// A member that is not what it must be.
@@ -65,6 +65,9 @@ pub(super) struct JobRecord<'a> {
     lease_expires_at: Option<Moment>,
     fenced: bool,
     cancel_requested: bool,
+    /// Left out where it says nothing, as exports of earlier programs do.
+    #[serde(default, skip_serializing_if = "SupervisionRecord::is_usual")]
+    supervision: SupervisionRecord,
     version: u64,
     /// Exports of earlier programs do not have it.
     #[serde(default)]
@@ -78,6 +81,16 @@ pub(super) struct JobRecord<'a> {
     expires_at: Option<Moment>,
     #[serde(borrow)]
     log: LogRecord<'a>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SupervisionRecord {
+    lease_seconds: Option<Seconds>,
+    cancel_by: Option<Moment>,
+    is_silent: bool,
+    losses: u32,
+    silent_losses: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,6 +142,7 @@ impl<'a> JobRecord<'a> {
             lease_expires_at,
             fenced,
             cancel_requested,
+            supervision,
             log,
             version,
             result_version,
@@ -175,6 +189,7 @@ impl<'a> JobRecord<'a> {
             lease_expires_at: lease_expires_at.map(Moment),
             fenced: *fenced,
             cancel_requested: *cancel_requested,
+            supervision: SupervisionRecord::new(supervision),
             version: *version,
             result_version: Some(*result_version),
             revision: *revision,
@@ -228,6 +243,7 @@ impl<'a> JobRecord<'a> {
             lease_expires_at: self.lease_expires_at.map(|at| at.0),
             fenced: self.fenced,
             cancel_requested: self.cancel_requested,
+            supervision: self.supervision.into_supervision(),
             log: self.log.into_window()?,
             version: self.version,
             // As if it had just changed: then every reader gets it.
@@ -249,6 +265,22 @@ impl<'a> JobRecord<'a> {
             }
             _ => Err(BadMember::new("status", "one that fits outcome and finished_at")),
         }
+    }
+}
+
+impl SupervisionRecord {
+    fn new(supervision: &Supervision) -> Self {
+        let Supervision { lease_seconds, cancel_by, is_silent, losses, silent_losses } = *supervision;
+        Self { lease_seconds, cancel_by: cancel_by.map(Moment), is_silent, losses, silent_losses }
+    }
+
+    fn is_usual(&self) -> bool {
+        self.clone().into_supervision() == Supervision::default()
+    }
+
+    fn into_supervision(self) -> Supervision {
+        let Self { lease_seconds, cancel_by, is_silent, losses, silent_losses } = self;
+        Supervision { lease_seconds, cancel_by: cancel_by.map(|at| at.0), is_silent, losses, silent_losses }
     }
 }
 

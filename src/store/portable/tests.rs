@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     result_bytes_max: 1000,
     error_bytes_max: 1000,
     writers_max: 8,
+    cancel_grace_seconds: Seconds(60),
 };
 const NOW: Timestamp = Timestamp(1_795_420_800_123);
 

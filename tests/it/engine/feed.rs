@@ -23,7 +23,7 @@ async fn end(engine: &Sqlite) -> FeedPlace {
 
 async fn delete(engine: &Sqlite, before: &Stored) {
     let put = Put::Deleted { reserved_until: NOW };
-    let write = Write { key: before.job.key().clone(), before: Some(before.clone()), put, lines: vec![] };
+    let write = Write { key: before.job.key().clone(), before: Some(before.clone()), put, lines: vec![], once: None };
     assert!(matches!(commit(engine, write).await, Outcome::Committed(_)));
 }
 
@@ -60,7 +60,13 @@ async fn a_commit_with_news_is_an_entry_and_one_without_is_none() {
 
     let logged = change(&engine, &one, &append(["line".into()])).await;
     assert_eq!(end(&engine).await, both.to, "a log line is no news");
-    let stale = Write { key: key("one"), before: Some(one.clone()), put: Put::Changed(one.job.clone()), lines: vec![] };
+    let stale = Write {
+        key: key("one"),
+        before: Some(one.clone()),
+        put: Put::Changed(one.job.clone()),
+        lines: vec![],
+        once: None,
+    };
     assert!(matches!(commit(&engine, stale).await, Outcome::Conflict(_)));
     assert_eq!(end(&engine).await, both.to, "nor is a conflict");
 
@@ -125,7 +131,10 @@ async fn a_store_of_the_first_format_gets_a_feed() {
     engine.close().await.unwrap();
     drop(engine);
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    file.execute_batch("DROP TABLE feed; DROP TABLE gone; PRAGMA user_version = 1").unwrap();
+    file.execute_batch(
+        "DROP TABLE feed; DROP TABLE gone; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
+    )
+    .unwrap();
     drop(file);
     let engine = open(directory.path());
     assert_eq!((find(&engine, "one").await.job, end(&engine).await), (one.job.clone(), FeedPlace(0)));

@@ -1,0 +1,51 @@
+//! What an attempt is held to, and when something happens to a job that nobody asks for.
+
+use super::{
+    Job,
+    state::State,
+    time::{Seconds, Timestamp},
+};
+
+/// What is known of a job's workers beyond what readers see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Supervision {
+    /// How long a write of the attempt renews its lease for, as its claim has it; `None`: as the job was created.
+    pub lease_seconds: Option<Seconds>,
+    /// Until when a worker that was asked to stop is waited for.
+    pub cancel_by: Option<Timestamp>,
+    /// Whether the attempt was claimed and its worker has written nothing since.
+    pub is_silent: bool,
+    /// Attempts lost since the creation or the last retry, but for those of the next.
+    pub losses: u32,
+    /// Attempts lost before their worker wrote anything, which do not count.
+    pub silent_losses: u32,
+}
+
+/// So many attempts may be lost before their worker wrote anything, as those of a worker that dies of the very claim, before
+/// they count like others.
+pub(super) const SILENT_LOSSES_MAX: u32 = 3;
+
+impl Job {
+    /// How long a write of the attempt renews its lease for, if it has one.
+    pub(super) fn lease_seconds(&self) -> Option<Seconds> {
+        self.supervision.lease_seconds.or(self.spec.lease_seconds)
+    }
+
+    /// When the current attempt has taken longer than it may.
+    pub(super) fn timeout_at(&self) -> Option<Timestamp> {
+        Some(self.started_at?.after(self.spec.timeout_seconds?))
+    }
+
+    /// The next moment at which something happens to it that nobody asks for; it may be past. Moves with each renewal of
+    /// a lease.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Queued => self.spec.queue_ttl_seconds.map(|span| self.queued_at.after(span)),
+            State::Processing => {
+                let all = [self.lease_expires_at, self.timeout_at(), self.supervision.cancel_by];
+                all.into_iter().flatten().min()
+            }
+            State::Done(end) => end.expires_at,
+        }
+    }
+}

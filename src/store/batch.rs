@@ -1,0 +1,327 @@
+//! One batch on its way to its commit: what is asked of each job, decided in order.
+//!
+//! Promises: changes of one job are decided one after the other, on what the last commit left, and each has its own version;
+//! a job occurs once; a claimed job goes to one worker.
+//! Knows nothing of engines and of who waits for what.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+};
+
+use super::{
+    Settings, StoreError,
+    committer::{Changed, Verdict},
+    queue::{Ask, ClaimRequest, Request, Submission},
+    sweep::Swept,
+};
+use crate::{
+    engine::{EngineError, Once, Put, QueueQuery, Stored, Write},
+    job::{Applied, Change, Guard, Job, JobKey, Json, Kind, LogLine, Rejection, Tenant, Timestamp},
+};
+
+/// A submission that is decided and waits for the commit.
+pub(super) struct Waiting {
+    pub(super) submission: Submission,
+    verdict: Result<Verdict, StoreError>,
+}
+
+impl Waiting {
+    pub(super) fn new(submission: Submission, verdict: Result<Verdict, StoreError>) -> Self {
+        Self { submission, verdict }
+    }
+
+    pub(super) fn with(self, verdict: Result<Verdict, StoreError>) -> Self {
+        Self { verdict, ..self }
+    }
+
+    pub(super) fn answer(self, verdict: Result<Verdict, StoreError>) {
+        self.with(verdict).send();
+    }
+
+    pub(super) fn send(self) {
+        // Whoever asked may have gone away; the change stands all the same.
+        let _gone = self.submission.reply.send(self.verdict);
+    }
+}
+
+/// One job's part of a batch.
+pub(super) struct Work {
+    pub(super) key: JobKey,
+    /// The job as the last commit left it, if it is known.
+    pub(super) before: Option<Stored>,
+    /// Whether it is first asked to be made. Nobody looks for it then: the engine finds out when it is committed.
+    pub(super) is_made_here: bool,
+    /// Why it could not be read.
+    pub(super) fault: Option<EngineError>,
+    /// The job as it will be.
+    pub(super) now: Option<Arc<Job>>,
+    fate: Fate,
+    lines: Vec<Arc<[LogLine]>>,
+    once: Option<(String, Once)>,
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// What a batch does to a job.
+enum Fate {
+    Untouched,
+    Made { input: Option<Json> },
+    Changed,
+    Deleted { reserved_until: Timestamp },
+}
+
+/// The jobs of one commit, each with its changes folded.
+#[derive(Default)]
+pub(super) struct Batch {
+    works: Vec<Work>,
+    index: HashMap<JobKey, usize>,
+    queues: HashMap<(Tenant, Vec<Kind>), Result<Candidates, EngineError>>,
+    /// What has its answer without being about any job.
+    pub(super) answered: Vec<Waiting>,
+    /// What can only be decided after this commit.
+    pub(super) later: Vec<Submission>,
+    /// Writes of attempts that were over.
+    pub(super) stale_attempts: u64,
+}
+
+/// Queued jobs that claims of some kinds may get, the first one first.
+struct Candidates {
+    jobs: VecDeque<Stored>,
+    /// Whether these were as many as were asked for.
+    may_be_more: bool,
+}
+
+/// More candidates than there are claims, since some may be changed by the very batch.
+const CANDIDATES_SPARE: usize = 16;
+
+impl Batch {
+    /// The jobs that these submissions name, each once, without what is known of them.
+    pub(super) fn of(submissions: &[Submission]) -> Self {
+        let mut batch = Self::default();
+        for submission in submissions {
+            let Ask::OfJob(key, request) = &submission.ask else { continue };
+            let (work, is_new) = batch.work(key);
+            if is_new {
+                work.is_made_here = matches!(request, Request::Create(..));
+            }
+        }
+        batch
+    }
+
+    /// The works, to be told what is known of their jobs.
+    pub(super) fn works_mut(&mut self) -> impl Iterator<Item = &mut Work> {
+        self.works.iter_mut()
+    }
+
+    /// The queues that claims are about.
+    pub(super) fn queues(submissions: &[Submission]) -> Vec<QueueQuery> {
+        let mut claims = HashMap::<_, usize>::new();
+        for submission in submissions {
+            if let Ask::ForJob(ClaimRequest { tenant, kinds, .. }) = &submission.ask {
+                *claims.entry((*tenant, kinds)).or_default() += 1;
+            }
+        }
+        let all: usize = claims.values().sum();
+        let query = |((tenant, kinds), _): ((Tenant, &Vec<Kind>), usize)| QueueQuery {
+            tenant,
+            kinds: kinds.clone(),
+            jobs_max: all + CANDIDATES_SPARE,
+        };
+        claims.into_iter().map(query).collect()
+    }
+
+    /// Takes what stands in a queue.
+    pub(super) fn have_queued(&mut self, query: QueueQuery, jobs: Result<Vec<Stored>, EngineError>) {
+        let candidates =
+            |jobs: Vec<Stored>| Candidates { may_be_more: jobs.len() == query.jobs_max, jobs: jobs.into() };
+        self.queues.insert((query.tenant, query.kinds), jobs.map(candidates));
+    }
+
+    fn work(&mut self, key: &JobKey) -> (&mut Work, bool) {
+        let (at, is_new) = match self.index.entry(key.clone()) {
+            Entry::Occupied(entry) => (*entry.get(), false),
+            Entry::Vacant(entry) => {
+                self.works.push(Work::new(key.clone()));
+                (*entry.insert(self.works.len() - 1), true)
+            }
+        };
+        (&mut self.works[at], is_new)
+    }
+
+    pub(super) fn decide(&mut self, submission: Submission, settings: &Settings, now: Timestamp) {
+        match &submission.ask {
+            Ask::OfJob(key, request) => {
+                let must_wait = self.later.iter().any(|later| later.ask.key() == Some(key));
+                let (work, _) = self.work(key);
+                if must_wait || work.is_closed_to(request) {
+                    self.later.push(submission);
+                    return;
+                }
+                let verdict = work.decide(request, settings, now);
+                let is_stale = matches!(verdict, Err(StoreError::Rejected(Rejection::StaleAttempt { .. })));
+                work.waiting.push(Waiting::new(submission, verdict));
+                self.stale_attempts += u64::from(is_stale);
+            }
+            Ask::ForJob(_) => self.claim(submission, settings, now),
+        }
+    }
+
+    /// Gives a worker the first job that is still queued when its turn comes.
+    fn claim(&mut self, submission: Submission, settings: &Settings, now: Timestamp) {
+        let Ask::ForJob(request) = &submission.ask else { return };
+        let queue = (request.tenant, request.kinds.clone());
+        loop {
+            let stored = match self.queues.get_mut(&queue) {
+                Some(Err(fault)) => {
+                    let fault = Err(fault.clone().into());
+                    return self.answered.push(Waiting::new(submission, fault));
+                }
+                Some(Ok(candidates)) => match candidates.jobs.pop_front() {
+                    Some(stored) => stored,
+                    None if candidates.may_be_more => return self.later.push(submission),
+                    None => return self.answered.push(Waiting::new(submission, Ok(Verdict::Nothing))),
+                },
+                None => return self.later.push(submission),
+            };
+            let (work, is_new) = self.work(stored.job.key());
+            if is_new {
+                work.stand_on(stored);
+            }
+            if let Some(verdict) = work.claim(request, settings, now) {
+                return work.waiting.push(Waiting::new(submission, Ok(verdict)));
+            }
+        }
+    }
+
+    /// The works in order, and the writes of those that are not untouched, in the same order.
+    pub(super) fn split(&mut self) -> (Vec<Work>, Vec<Write>) {
+        let mut works = std::mem::take(&mut self.works);
+        let writes = works.iter_mut().filter_map(Work::write).collect();
+        (works, writes)
+    }
+}
+
+impl Work {
+    fn new(key: JobKey) -> Self {
+        Self {
+            key,
+            before: None,
+            is_made_here: false,
+            fault: None,
+            now: None,
+            fate: Fate::Untouched,
+            lines: Vec::new(),
+            once: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(super) fn stand_on(&mut self, stored: Stored) {
+        self.now = Some(stored.job.clone());
+        self.before = Some(stored);
+    }
+
+    /// Whether there is nothing to commit of it.
+    pub(super) fn is_untouched(&self) -> bool {
+        matches!(self.fate, Fate::Untouched)
+    }
+
+    /// A write is a creation, a change or a deletion, not two of them: what follows a deletion, and a deletion that
+    /// follows a creation, wait for the next batch.
+    fn is_closed_to(&self, request: &Request) -> bool {
+        match self.fate {
+            Fate::Deleted { .. } => true,
+            Fate::Made { .. } => matches!(request, Request::Delete(_) | Request::Sweep),
+            Fate::Untouched | Fate::Changed => false,
+        }
+    }
+
+    fn decide(&mut self, request: &Request, settings: &Settings, now: Timestamp) -> Result<Verdict, StoreError> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone().into());
+        }
+        match (request, &self.now) {
+            (Request::Create(new, once), None) => {
+                let applied = Job::create(new, &settings.limits, now);
+                self.fate = Fate::Made { input: new.input.clone() };
+                self.once.clone_from(once);
+                Ok(self.take(applied))
+            }
+            (Request::Create(..), Some(_)) => Ok(Verdict::Stood),
+            (Request::Change(..) | Request::Delete(_) | Request::Sweep, None) => {
+                Err(StoreError::NotFound(self.key.id.clone()))
+            }
+            (Request::Change(change, guard), Some(job)) => {
+                let applied = job.apply(change, guard, &settings.limits, now)?;
+                Ok(self.take(applied))
+            }
+            (Request::Delete(guard), Some(job)) => {
+                job.check_version(guard)?;
+                Ok(self.delete(settings, now))
+            }
+            (Request::Sweep, Some(job)) => {
+                let is_over = job.state.end().and_then(|end| end.expires_at).is_some_and(|at| at <= now);
+                if is_over {
+                    self.delete(settings, now);
+                    return Ok(Verdict::Swept(Some(Swept::Removed)));
+                }
+                let applied = job.apply(&Change::Sweep, &Guard::default(), &settings.limits, now)?;
+                let swept = applied.changed.then(|| Swept::of(applied.next.status()));
+                self.take(applied);
+                // Also one of which nothing is due is written: it comes up again when something will be.
+                if self.is_untouched() {
+                    self.fate = Fate::Changed;
+                }
+                Ok(Verdict::Swept(swept))
+            }
+        }
+    }
+
+    /// The job in a worker's hands; `None` if it is no longer queued.
+    fn claim(&mut self, request: &ClaimRequest, settings: &Settings, now: Timestamp) -> Option<Verdict> {
+        let job = self.now.as_ref().filter(|_| !matches!(self.fate, Fate::Deleted { .. }))?;
+        let change = Change::Claim(request.claim.clone());
+        let applied = job.apply(&change, &Guard::default(), &settings.limits, now).ok()?;
+        let attempt = applied.next.attempt;
+        self.once = request.once.as_ref().map(|(name, fingerprint, expires_at)| {
+            let (fingerprint, expires_at) = (*fingerprint, *expires_at);
+            (name.clone(), Once { fingerprint, id: self.key.id.clone(), attempt, expires_at })
+        });
+        Some(self.take(applied))
+    }
+
+    fn delete(&mut self, settings: &Settings, now: Timestamp) -> Verdict {
+        self.now = None;
+        self.fate = Fate::Deleted { reserved_until: now.after(settings.deleted_retain_seconds) };
+        Verdict::Deleted
+    }
+
+    fn take(&mut self, applied: Applied) -> Verdict {
+        let Applied { next, lines, duplicates, changed, result_changed } = applied;
+        let job = match &self.now {
+            Some(same) if !changed => same.clone(),
+            Some(_) | None => Arc::new(next),
+        };
+        if changed {
+            self.now = Some(job.clone());
+            if self.is_untouched() {
+                self.fate = Fate::Changed;
+            }
+            if !lines.is_empty() {
+                self.lines.push(lines.clone());
+            }
+        }
+        Verdict::Applied(Box::new(Changed { job, lines, duplicates, result_changed }))
+    }
+
+    fn write(&mut self) -> Option<Write> {
+        let put = match (&self.fate, &self.now) {
+            (Fate::Made { input }, Some(job)) => Put::New { job: job.clone(), input: input.clone() },
+            (Fate::Changed, Some(job)) => Put::Changed(job.clone()),
+            (Fate::Deleted { reserved_until }, None) => Put::Deleted { reserved_until: *reserved_until },
+            _ => return None,
+        };
+        let (lines, once) = (std::mem::take(&mut self.lines), self.once.take());
+        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines, once })
+    }
+}
