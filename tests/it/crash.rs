@@ -17,6 +17,7 @@ mod reader;
 mod watchers;
 mod wire;
 mod words;
+mod workers;
 mod writer;
 
 use std::{env, time::Duration};
@@ -37,6 +38,12 @@ async fn kill_9_under_load_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watchers_miss_nothing_over_kills_and_cuts() {
     watchers::everybody_has_the_whole_story(seed()).await;
+}
+
+/// Each job is finished once, whoever dies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claimed_jobs_are_finished_once_over_kills_and_deaths() {
+    workers::each_job_is_finished_once(seed(), 10_000).await;
 }
 
 /// `make crash`: MILEPOST_CRASH_KILLS times, with MILEPOST_CRASH_SEED or another seed each time.

@@ -26,6 +26,7 @@ mod openapi;
 mod ops;
 mod patch;
 mod process;
+mod races;
 mod random;
 mod read;
 mod readme;
