@@ -27,10 +27,11 @@ bench: ## measure the server against its ceiling and against the alternatives
 	bench/run
 
 demo: ## process real clips with real workers and watch them
-	scripts/install-packages ffmpeg python3
+	scripts/install-packages ffmpeg procps python3
 	scripts/fetch-clips
 	cargo build --release --locked
 	scripts/demo
+	scripts/demo-claims
 
 fmt: ## format the code
 	cargo fmt

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import ffmpeg
 from ffmpeg import Clip
-from worker import Job, Json, WorkFailed, command_line, work
+from worker import Job, Json, WorkFailed, command_line, paths, work
 
 DURATION_SECONDS_MAX = 600.0
 SIDE_PIXELS_MIN = 16
@@ -98,11 +98,11 @@ def mux(job: Job, clip: Clip, silent: Path, whole: Path) -> None:
 def main() -> int:
     """Runs the command line; returns the exit code."""
     parser = command_line("Redraws a video as a cartoon, as a Milepost job.")
-    parser.add_argument("input", type=Path, metavar="INPUT", help="the video file to restyle")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the MP4 file to make")
+    parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="the video file to restyle")
+    parser.add_argument("output", nargs="?", type=Path, metavar="OUTPUT", help="the MP4 file to make")
     options = parser.parse_args()
-    inputs = {"input": str(options.input), "output": str(options.output)}
-    return work(options, "restyle", inputs, lambda job: restyle(job, options.input, options.output))
+    inputs = {"input": str(options.input), "output": str(options.output)} if options.output else None
+    return work(options, "restyle", inputs, lambda job, told: restyle(job, *paths(told, "input", "output")))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Callable, List, NamedTuple, Sequence
 
 import ffmpeg
 from ffmpeg import Clip
-from worker import Job, Json, WorkFailed, command_line, work
+from worker import Job, Json, WorkFailed, command_line, paths, work
 
 DURATION_SECONDS_MAX = 3600.0
 SCENE_SCORE_MIN = 0.3  # how much a frame must differ from the one before, 0 to 1, to begin a scene
@@ -134,11 +134,11 @@ def cut(job: Job, clip: Clip, piece: Piece, output: Path, advance: Callable[[flo
 def main() -> int:
     """Runs the command line; returns the exit code."""
     parser = command_line("Cuts vertical clips out of a video, as a Milepost job.")
-    parser.add_argument("input", type=Path, metavar="INPUT", help="the video file to cut clips from")
-    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="the directory for the clips")
+    parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="the video file to cut clips from")
+    parser.add_argument("output_dir", nargs="?", type=Path, metavar="OUTPUT_DIR", help="the directory for the clips")
     options = parser.parse_args()
-    inputs = {"input": str(options.input), "output_dir": str(options.output_dir)}
-    return work(options, "shortform", inputs, lambda job: shortform(job, options.input, options.output_dir))
+    inputs = {"input": str(options.input), "output_dir": str(options.output_dir)} if options.output_dir else None
+    return work(options, "shortform", inputs, lambda job, told: shortform(job, *paths(told, "input", "output_dir")))
 
 
 if __name__ == "__main__":

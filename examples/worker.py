@@ -1,12 +1,12 @@
-"""A worker's side of Milepost: one job, reported over plain HTTP.
+"""A worker's side of Milepost: jobs, reported over plain HTTP.
 
-`work` runs a pipeline as one job: it opens the job, hands the pipeline a `Job` to report to, and ends the job the way
-the pipeline ended. What a pipeline sees is `Job`; what travels is `Client`; what waits to travel is `Outbox`.
+`work` runs a pipeline as one job, or claims jobs one after the other: it hands the pipeline a `Job` to report to, and ends
+the job the way the pipeline ended. What a pipeline sees is `Job`; what travels is `Client`; what waits to travel is `Outbox`.
 
 The service may be killed and started again in the middle of a job. Nothing is lost or said twice, because every request
 here may safely arrive more than once, and is repeated until it is answered:
 
-- a create carries an `Idempotency-Key`, so repeating it answers with the same job;
+- a create or a claim carries an `Idempotency-Key`, so repeating it answers with the same job;
 - log lines carry `writer` and `seq`, so the service drops the ones it already has;
 - everything else says what is, not what to add, and carries `attempt`, so a worker whose job was given to another one
   is refused (`stale_attempt`) instead of writing over it.
@@ -24,6 +24,7 @@ import http.client
 import json
 import random
 import signal
+import socket
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ import uuid
 from collections import deque
 from io import RawIOBase
 from itertools import islice
+from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import quote, urlsplit
@@ -47,6 +49,8 @@ RETRY_AFTER_MAX_SECONDS = 15.0  # a longer Retry-After is not believed: the job'
 REPORT_SECONDS = 0.2  # lines and progress of this long travel together
 HEARTBEAT_SECONDS = 5.0  # a job with nothing to say says that, to keep its lease and to learn of a cancel
 LEASE_SECONDS = 30  # a worker that dies without a word is noticed after this long
+HEARTBEATS_PER_LEASE = 3  # and more often than that where the lease is short
+CLAIM_WAIT_SECONDS = 5  # an idle worker asks again this often; it must be less than a request may take
 
 BATCH_LINES_MAX = 500
 BATCH_CHARS_MAX = 128 * 1024
@@ -70,6 +74,10 @@ class WorkFailed(Exception):
 
 class Cancelled(Exception):
     """Somebody asked for the job to be cancelled."""
+
+
+class GivenBack(Exception):
+    """The worker has to stop; somebody else may have the job."""
 
 
 class Away(Exception):
@@ -113,6 +121,11 @@ class Client:
     def ensure(self, job_id: str, new_job: Json) -> Json:
         """Makes sure the job `job_id` exists; one that stood already is answered as it is."""
         return self._request("PUT", _job_path(job_id), new_job)
+
+    def claim(self, kind: str, worker: str, lease_seconds: int, key: str) -> Json:
+        """Returns the next job of a kind, which is then this worker's, or an empty object when there is none."""
+        wish = {"kinds": [kind], "worker": worker, "lease_seconds": lease_seconds, "wait_seconds": CLAIM_WAIT_SECONDS}
+        return self._request("POST", "/jobs/claim", wish, {"Idempotency-Key": key})
 
     def patch(self, job_id: str, change: Json) -> Json:
         """Changes the job; all of `change`, its log lines too, becomes visible in one step."""
@@ -247,17 +260,20 @@ class Job:
     """What a pipeline reports to. Lines and progress travel in the background, five times a second.
 
     A pipeline calls `check` (or hands it to what it waits for) at least a few times a second; it raises when the work
-    has to stop, and why: `Cancelled`, `WorkFailed` (a signal), `Fenced`, `Away`.
+    has to stop, and why: `Cancelled`, `WorkFailed` or `GivenBack` (a signal), `Fenced`, `Away`.
     """
 
-    def __init__(self, client: Client, document: Json, copy: Optional[RawIOBase] = None) -> None:
-        """`document` is the job as created; `copy` an unbuffered file that gets each log line too."""
+    def __init__(
+        self, client: Client, document: Json, copy: Optional[RawIOBase] = None, lease_seconds: int = LEASE_SECONDS
+    ) -> None:
+        """`document` is the job as created or claimed; `copy` an unbuffered file that gets each log line too."""
         self.id = str(document["id"])
         self._client = client
         self._attempt = int(document["attempt"])
         # New for each process: one that starts over on the same attempt must not have its lines taken for repeats.
         self._writer = f"worker-{uuid.uuid4().hex[:16]}"
         self._copy = copy
+        self._heartbeat_seconds = min(HEARTBEAT_SECONDS, lease_seconds / HEARTBEATS_PER_LEASE)
         self._outbox = Outbox()
         self._now = Position(None, 0.0)  # replaced whole, so another thread never sees half a change
         self._told = self._now
@@ -329,6 +345,11 @@ class Job:
         self.log("Cancelled, as requested")
         self._end({"status": "cancelled"})
 
+    def give_back(self) -> None:
+        """Lets another worker have the job."""
+        self.log("The worker has to stop and gives the job back")
+        self._end({"status": "queued"})
+
     def close(self) -> None:
         """Stops reporting, whatever became of the job."""
         self._ending.set()
@@ -355,7 +376,7 @@ class Job:
             self._append(batch)
         elif self._now != self._told:
             self._patch(batch, {})
-        elif time.monotonic() - self._told_at > HEARTBEAT_SECONDS:
+        elif time.monotonic() - self._told_at > self._heartbeat_seconds:
             self._heed(self._client.heartbeat(self.id, self._attempt))
 
     def _patch_with_lines(self, change: Json) -> None:
@@ -410,15 +431,25 @@ def command_line(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--server", default="http://127.0.0.1:8080", help="where Milepost listens (%(default)s)")
     parser.add_argument("--job-id", help="the job to work on; without one, a new job is created")
     parser.add_argument("--log-file", metavar="FILE", help="write the job's log lines there too")
+    parser.add_argument("--claim", action="store_true", help="claim jobs, one after the other, instead of making one")
+    parser.add_argument("--worker", default=socket.gethostname()[:40], help="with --claim: who it is (%(default)s)")
+    parser.add_argument("--lease-seconds", type=int, default=LEASE_SECONDS, help="how long it may be silent (%(default)s)")
     return parser
 
 
-def work(options: argparse.Namespace, kind: str, inputs: Json, pipeline: Callable[[Job], Json]) -> int:
+def work(options: argparse.Namespace, kind: str, inputs: Optional[Json], pipeline: Callable[[Job, Json], Json]) -> int:
     """Runs `pipeline` as one job of `kind`, and prints the job's id first. `options` are those of `command_line`.
 
     The job completes with what `pipeline` returns, and fails or is cancelled by what it raises. SIGTERM and SIGINT stop
     the work and fail the job; a second one ends the process at once. Returns the exit code: 0 for a completed job.
+
+    With `--claim` there are no `inputs`: each job brings its own, and a signal gives the job back.
     """
+    if options.claim:
+        return _claim_jobs(options, kind, pipeline)
+    if inputs is None:
+        print(f"{kind}: nothing to work on, and no --claim", file=sys.stderr)
+        return 2
     try:
         job = _open(options, kind, inputs)
     except (ValueError, OSError, Refused, Away) as error:
@@ -427,7 +458,7 @@ def work(options: argparse.Namespace, kind: str, inputs: Json, pipeline: Callabl
     _stop_on_signals(job)
     print(job.id, flush=True)
     try:
-        status = _run(job, pipeline)
+        status = _run(job, inputs, pipeline)
     except (Refused, Away) as error:
         print(f"{kind}: job {job.id} was left as it is: {error}", file=sys.stderr)
         return 1
@@ -437,25 +468,72 @@ def work(options: argparse.Namespace, kind: str, inputs: Json, pipeline: Callabl
     return 0 if status == "completed" else 1
 
 
+def paths(inputs: object, *names: str) -> List[Path]:
+    """Returns the paths that a job's input has under these names; raises `WorkFailed` when it has them not."""
+    texts = [inputs.get(name) if isinstance(inputs, dict) else None for name in names]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise WorkFailed("bad_input", f"The job's input must be an object with the paths {' and '.join(names)}")
+    return [Path(str(text)) for text in texts]
+
+
 def _open(options: argparse.Namespace, kind: str, inputs: Json) -> Job:
     client = Client(options.server)
     copy = open(options.log_file, "wb", buffering=0) if options.log_file else None
-    new_job = {"kind": kind, "input": inputs, "lease_seconds": LEASE_SECONDS}
+    # From the start in this worker's hands: one that is queued could be claimed by another.
+    new_job = {"kind": kind, "input": inputs, "lease_seconds": options.lease_seconds, "status": "processing"}
     if options.job_id is None:
         document = client.create(new_job, key=uuid.uuid4().hex)
     else:
         document = client.ensure(options.job_id, new_job)
-    return Job(client, document, copy)
+    return Job(client, document, copy, options.lease_seconds)
 
 
-def _run(job: Job, pipeline: Callable[[Job], Json]) -> str:
+def _claim_jobs(options: argparse.Namespace, kind: str, pipeline: Callable[[Job, Json], Json]) -> int:
+    """Claims jobs until a signal comes; returns the exit code."""
+    current: List[Job] = []
+
+    def on_signal(_number: int, _frame: Optional[FrameType]) -> None:
+        if not current:
+            raise SystemExit(0)
+        current[0].stop(GivenBack())
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    client = Client(options.server)
+    while True:
+        try:
+            document = client.claim(kind, options.worker, options.lease_seconds, uuid.uuid4().hex)
+        except Away as error:
+            print(f"{kind}: {error}", file=sys.stderr)
+            continue
+        if not document:
+            continue
+        job = Job(client, document, lease_seconds=options.lease_seconds)
+        current.append(job)
+        print(job.id, flush=True)
+        try:
+            status = _run(job, document["input"], pipeline)
+        except (Refused, Away) as error:
+            status = f"is no longer this worker's: {error}"
+        finally:
+            job.close()
+            current.clear()
+        print(f"{kind}: job {job.id} {status}", file=sys.stderr)
+        if status == "queued":
+            return 0
+
+
+def _run(job: Job, inputs: Json, pipeline: Callable[[Job, Json], Json]) -> str:
     """Returns the status the job ended in; raises `Fenced` or `Away` when it is not this worker that ended it."""
     try:
         job.start()
-        job.complete(pipeline(job))
+        job.complete(pipeline(job, inputs))
         return "completed"
     except (Fenced, Away):
         raise
+    except GivenBack:
+        job.give_back()
+        return "queued"
     except Cancelled:
         job.cancel()
         return "cancelled"

@@ -151,9 +151,8 @@ impl Batch {
     pub(super) fn decide(&mut self, submission: Submission, settings: &Settings, now: Timestamp) {
         match &submission.ask {
             Ask::OfJob(key, request) => {
-                let must_wait = self.later.iter().any(|later| later.ask.key() == Some(key));
-                let (work, _) = self.work(key);
-                if must_wait || work.is_closed_to(request) {
+                let work = &mut self.works[self.index[key]];
+                if work.is_closed_to(request) || self.later.iter().any(|later| later.ask.key() == Some(key)) {
                     self.later.push(submission);
                     return;
                 }

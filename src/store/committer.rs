@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{Engine, EngineError, Found, Outcome, Stored, Write},
-    job::{Job, JobKey, LogLine, Status},
+    job::{Job, JobKey, LogLine, State},
     metrics::StoreMetrics,
 };
 
@@ -225,9 +225,9 @@ impl Committer {
     fn publish_one(&self, key: &JobKey, before: Option<&Stored>, now: Option<Stored>) {
         let before = before.map(|stored| &*stored.job);
         let moved = Moved::of(before, now.as_ref().map(|stored| &*stored.job));
-        let is_queued = |job: &Job| job.status() == Status::Queued;
-        let queued = now.as_ref().map(|stored| stored.job.clone()).filter(|job| is_queued(job));
-        let has_come = queued.filter(|_| !before.is_some_and(is_queued));
+        let is_queued = |job: &Job| job.state == State::Queued;
+        let is_new_in_queue = |job: &&Arc<Job>| is_queued(job) && !before.is_some_and(is_queued);
+        let has_come = now.as_ref().map(|stored| &stored.job).filter(is_new_in_queue).cloned();
         match now {
             Some(stored) => self.cache.put(key.clone(), stored),
             None => self.cache.remove(key),

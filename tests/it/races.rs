@@ -71,7 +71,7 @@ async fn begin(server: &Server, id: &str, stand: Stand, races: [Act; 2]) {
     match stand {
         Queued if races.contains(&Expire) => new["queue_ttl_seconds"] = json!(5),
         Failed if races.contains(&Expire) => new["retain_seconds"] = json!(5),
-        _ => {}
+        Queued | Leased | Completed | Failed => {}
     }
     server.put(&format!("/jobs/{id}"), new).await.is(201);
     match stand {

@@ -200,7 +200,7 @@ pub(super) async fn each_job_is_finished_once(seed: u64, jobs: usize) {
     while let Some(worker) = workers.join_next().await {
         worker.expect("a worker sees nothing strange");
     }
-    let record = record.lock().expect("nobody panicked");
+    let record = std::mem::take(&mut *record.lock().expect("nobody panicked"));
     println!(
         "{jobs} jobs in {} attempts, {} deaths, {} fenced; took {:?}",
         record.hands.len(),
