@@ -17,7 +17,7 @@ use self::layers::Layers;
 pub use self::{
     problem::{Fault, Origin, Problem, Problems},
     sections::{Auth, Batch, Config, Http, Jobs, Lists, Log, Logs, Sqlite, Store},
-    values::{AuthMode, CorsOrigin, Filter, LogFormat, LoggedRequests, StoreUrl},
+    values::{AuthMode, CorsOrigin, Filter, KindRetention, LogFormat, LoggedRequests, StoreUrl},
 };
 
 /// Every key with its default, unit and reason: what `milepost default-config` prints.

@@ -12,6 +12,7 @@ mod json;
 mod labels;
 mod log;
 mod progress;
+mod retention;
 mod state;
 mod supervision;
 mod time;
@@ -27,6 +28,7 @@ pub use self::{
     labels::{LabelKey, LabelValue, Labels},
     log::{LINES_MARKS, Lines, LogLine, LogWindow, Mark, Origin, Seq, Writer, printable},
     progress::Progress,
+    retention::Retention,
     state::{End, Outcome, Stage, State, Status},
     supervision::Supervision,
     time::{Seconds, Timestamp},
@@ -138,6 +140,8 @@ pub struct Limits {
     pub writers_max: usize,
     /// How long a worker that was asked to stop is waited for, unless its job says.
     pub cancel_grace_seconds: Seconds,
+    /// How long done jobs are kept.
+    pub retention: Retention,
 }
 
 impl Job {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 
 use crate::{
-    config::{Config, CorsOrigin, LoggedRequests},
+    config::{Config, CorsOrigin, KindRetention, LoggedRequests},
     engine::sqlite,
     http::{self, BatchSettings, ClaimSettings, RequestLog, StreamSettings, serve::ServerSettings},
-    job::{Limits, Seconds},
+    job::{Kind, Limits, Retention, Seconds},
     publish::{self, FeedSettings},
     store, sweep,
 };
@@ -37,6 +37,7 @@ pub(super) fn store(config: &Config) -> store::Settings {
             error_bytes_max: config.jobs.error_bytes_max,
             writers_max: config.logs.writers_max,
             cancel_grace_seconds: Seconds(config.jobs.cancel_grace_seconds),
+            retention: retention(config),
         },
         cache_bytes_max: config.store.cache_bytes_max,
         queue_changes_max: config.store.queue_changes_max,
@@ -48,6 +49,18 @@ pub(super) fn store(config: &Config) -> store::Settings {
         idempotency_retain_seconds: Seconds(config.jobs.idempotency_retain_seconds),
         document_lines: config.logs.document_lines,
         log_page_bytes: config.logs.log_page_bytes,
+    }
+}
+
+fn retention(config: &Config) -> Retention {
+    let span = |seconds: u32| Some(Seconds(seconds)).filter(|span| span.0 > 0);
+    // The configuration takes no text that would not be a kind.
+    let of_kind = |of: &KindRetention| Some((Kind::try_from(&*of.kind).ok()?, span(of.seconds)));
+    Retention {
+        kinds: config.retention.kinds.iter().filter_map(of_kind).collect(),
+        completed_seconds: span(config.retention.completed_seconds),
+        failed_seconds: span(config.retention.failed_seconds),
+        cancelled_seconds: span(config.retention.cancelled_seconds),
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::values::{AuthMode, CorsOrigin, Filter, LogFormat, LoggedRequests, StoreUrl, address, within};
+use super::values::{
+    AuthMode, CorsOrigin, Filter, KindRetention, LogFormat, LoggedRequests, StoreUrl, address, within,
+};
 
 /// A complete configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -20,6 +22,8 @@ pub struct Config {
     pub sqlite: Sqlite,
     /// Bounds of jobs.
     pub jobs: Jobs,
+    /// How long done jobs are kept.
+    pub retention: Retention,
     /// Bounds of jobs' logs.
     pub logs: Logs,
     /// Bounds of claims.
@@ -151,6 +155,23 @@ pub struct Jobs {
     /// How long a worker that was asked to stop is waited for.
     #[serde(deserialize_with = "within::<1, 86_400, _, _>")]
     pub cancel_grace_seconds: u32,
+}
+
+/// `[retention]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Jobs of these kinds.
+    pub kinds: Vec<KindRetention>,
+    /// Completed ones; 0: for ever.
+    #[serde(deserialize_with = "within::<0, 4_294_967_295, _, _>")]
+    pub completed_seconds: u32,
+    /// Failed ones; 0: for ever.
+    #[serde(deserialize_with = "within::<0, 4_294_967_295, _, _>")]
+    pub failed_seconds: u32,
+    /// Cancelled ones; 0: for ever.
+    #[serde(deserialize_with = "within::<0, 4_294_967_295, _, _>")]
+    pub cancelled_seconds: u32,
 }
 
 /// `[logs]`

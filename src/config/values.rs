@@ -121,6 +121,32 @@ impl<'de> Deserialize<'de> for CorsOrigin {
     }
 }
 
+/// How long done jobs of a kind are kept, such as `restyle=86400`; 0: for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KindRetention {
+    /// The kind.
+    pub kind: String,
+    /// How long.
+    pub seconds: u32,
+}
+
+impl<'de> Deserialize<'de> for KindRetention {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+        let parts = text.split_once('=').and_then(|(kind, seconds)| Some((kind, seconds.parse().ok()?)));
+        match parts {
+            Some((kind, seconds)) if (1..=64).contains(&kind.len()) && kind.chars().all(legal) => {
+                Ok(Self { kind: kind.to_owned(), seconds })
+            }
+            Some(_) | None => {
+                let rule = "a kind and seconds, such as \"restyle=86400\"";
+                Err(D::Error::invalid_value(Unexpected::Str(&text), &rule))
+            }
+        }
+    }
+}
+
 /// Directives of tracing's `EnvFilter` that are known to parse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter(String);

@@ -133,8 +133,8 @@ impl Job {
         }
     }
 
-    fn finish(&mut self, outcome: Outcome, now: Timestamp) {
-        let expires_at = self.spec.retain_seconds.map(|seconds| now.after(seconds));
+    fn finish(&mut self, outcome: Outcome, limits: &Limits, now: Timestamp) {
+        let expires_at = limits.retention.expires_at(&self.spec, outcome.status(), now);
         self.state = State::Done(End { outcome, at: now, expires_at });
         self.lease_expires_at = None;
         self.supervision = Supervision::default();
@@ -236,7 +236,7 @@ impl Step<'_> {
         }
         self.edit_members(&mut next, patch)?;
         if let Some(outcome) = patch.status.and_then(Status::outcome) {
-            next.finish(outcome, self.now);
+            next.finish(outcome, self.limits, self.now);
         }
         Ok(self.done(next, lines, duplicates))
     }
@@ -331,7 +331,7 @@ impl Step<'_> {
                 if let Some(reason) = &cancel.reason {
                     next.error = cancelled_because(reason);
                 }
-                next.finish(Outcome::Cancelled, self.now);
+                next.finish(Outcome::Cancelled, self.limits, self.now);
             }
         }
         Ok(self.done(next, Vec::new(), 0))

@@ -117,7 +117,8 @@ impl Batch {
     pub(super) fn queues(submissions: &[Submission]) -> Vec<QueueQuery> {
         let mut claims = HashMap::<_, usize>::new();
         for submission in submissions {
-            if let Ask::ForJob(ClaimRequest { tenant, kinds, .. }) = &submission.ask {
+            if let Ask::ForJob(request) = &submission.ask {
+                let ClaimRequest { tenant, kinds, .. } = &**request;
                 *claims.entry((*tenant, kinds)).or_default() += 1;
             }
         }

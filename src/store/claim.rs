@@ -87,7 +87,7 @@ impl JobStore {
                 claim: wish.claim.clone(),
                 once: once.clone(),
             };
-            let found = match verdict(self.ask(Ask::ForJob(request))?).await? {
+            let found = match verdict(self.ask(Ask::ForJob(Box::new(request)))?).await? {
                 Verdict::Applied(changed) => Some(changed.job),
                 Verdict::Stood | Verdict::Deleted | Verdict::Nothing | Verdict::Swept(_) => None,
             };

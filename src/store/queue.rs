@@ -58,7 +58,7 @@ pub(super) enum Ask {
     /// Something of this job.
     OfJob(JobKey, Request),
     /// A job.
-    ForJob(ClaimRequest),
+    ForJob(Box<ClaimRequest>),
 }
 
 impl Ask {

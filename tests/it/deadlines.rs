@@ -159,6 +159,40 @@ each_engine!(a_done_job_goes_when_it_is_kept_no_longer, |server| async move {
 });
 
 each_engine!(
+    a_job_is_kept_as_its_kind_or_its_end_says,
+    |config| {
+        config.retention.kinds = vec![
+            milepost::config::KindRetention { kind: "short".into(), seconds: 10 },
+            milepost::config::KindRetention { kind: "kept".into(), seconds: 0 },
+        ];
+        config.retention.completed_seconds = 20;
+        config.retention.failed_seconds = 30;
+    },
+    |server| async move {
+        let at = |seconds: u64| json!(format!("2026-11-23T08:00:{seconds}.000Z"));
+        for (id, kind, own, status, expires_at) in [
+            ("own", "short", json!(40), "completed", at(40)),
+            ("kind", "short", json!(null), "completed", at(10)),
+            ("for-ever", "kept", json!(null), "failed", json!(null)),
+            ("completed", "k", json!(null), "completed", at(20)),
+            ("failed", "k", json!(null), "failed", at(30)),
+            ("cancelled", "k", json!(null), "cancelled", json!(null)),
+        ] {
+            server.put(&format!("/jobs/{id}"), json!({"kind": kind, "retain_seconds": own})).await.is(201);
+            let job = server.patch(id, json!({"status": status})).await.is(200).json();
+            assert_eq!(job["expires_at"], expires_at, "{id}");
+        }
+        for (seconds, gone) in [(10, "kind"), (10, "completed"), (10, "failed"), (10, "own")] {
+            server.pass(Duration::from_secs(seconds));
+            server.until_gone(gone).await;
+        }
+        for id in ["for-ever", "cancelled"] {
+            server.read(id).await;
+        }
+    }
+);
+
+each_engine!(
     deadlines_survive_a_restart_and_leave_workers_a_moment,
     |config| {
         config.sweep.start_grace_seconds = 30;

@@ -18,7 +18,7 @@ use milepost::{
     },
     job::{
         Append, Attempt, Change, Edit, Guard, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, Limits,
-        Lines, LogLine, NewJob, Patch, Seconds, Spec, Status, Tenant, Timestamp,
+        Lines, LogLine, NewJob, Patch, Retention, Seconds, Spec, Status, Tenant, Timestamp,
     },
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -37,6 +37,7 @@ fn limits() -> Limits {
         error_bytes_max: 1000,
         writers_max: 64,
         cancel_grace_seconds: Seconds(60),
+        retention: Retention::FOR_EVER,
     }
 }
 
@@ -338,6 +339,46 @@ async fn one_kind_too_many_is_refused_and_leaves_nothing() {
     assert_eq!(counts.iter().map(|count| count.jobs).collect::<Vec<_>>(), [2, 1, 1, 1, 1]);
 }
 
+#[tokio::test]
+async fn keys_and_reserved_ids_are_forgotten_when_they_are_over() {
+    let directory = TempDir::new().unwrap();
+    let remember = async |engine: &Sqlite, name: &str, now: Timestamp| {
+        let new = new_job(name, "k", &[]);
+        let (id, attempt) = (new.spec.key.id.clone(), Attempt(1));
+        let once = Once { fingerprint: [7; 32], id, attempt, expires_at: Timestamp(now.0 + 10) };
+        let outcome = commit(engine, Write { once: Some((name.into(), once)), ..creation(&new) }).await;
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+        let stored = find(engine, name).await;
+        let put = Put::Deleted { reserved_until: Timestamp(now.0 + 10) };
+        commit(engine, Write { key: key(name), before: Some(stored), put, lines: vec![], once: None }).await;
+    };
+    let rows = || {
+        let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
+        let count = |table: &str| {
+            file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        [count("once"), count("ids")]
+    };
+    let engine = open(directory.path());
+    for number in 0..20 {
+        remember(&engine, &format!("old-{number}"), NOW).await;
+    }
+    assert_eq!(rows(), [20, 20], "none is over yet");
+    engine.close().await.unwrap();
+    drop(engine);
+    // Each that comes takes two that are over with it.
+    let later = Timestamp(NOW.0 + 10);
+    let engine = open_at(directory.path(), later);
+    for number in 0..3 {
+        remember(&engine, &format!("new-{number}"), later).await;
+    }
+    let [keys, ids] = rows();
+    assert!(keys <= 20 - 2 * 3 + 3 && ids <= 20 - 2 * 3 + 3, "{keys} keys and {ids} ids are left");
+    // The rest goes when nothing else is to be done.
+    while engine.maintain(true).await {}
+    assert_eq!(rows(), [3, 3]);
+}
+
 /// The ids of queued jobs of a kind in their order.
 async fn queue(engine: &Sqlite, kind: &str) -> Vec<String> {
     let query = QueueQuery { tenant: Tenant(0), kinds: vec![Kind::try_from(kind).unwrap()], jobs_max: 10 };
@@ -374,7 +415,7 @@ async fn a_store_of_an_older_format_gets_queues_and_deadlines() {
     let dropped: usize =
         ["DELETE FROM queue", "DELETE FROM deadlines"].map(|text| file.execute(text, []).unwrap()).iter().sum();
     assert_eq!(dropped, 4, "each stood in its table");
-    file.execute_batch("DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
+    file.execute_batch("DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
     drop(file);
     let engine = open(directory.path());
     assert_eq!(queue(&engine, "k").await, ["high", "other", "low"]);

@@ -195,7 +195,13 @@ impl Model {
         self.status = status;
         self.outcome = Some(if status == "completed" { "succeeded" } else { status });
         self.finished_at = Some(now);
-        self.expires_at = self.rules.retain_seconds.map(|seconds| now + u64::from(seconds) * 1000);
+        let by_status = if status == "failed" { self.rules.failed_retain_seconds } else { None };
+        let kept = match (self.rules.retain_seconds, self.rules.kind_retain_seconds) {
+            (Some(own), _) => Some(own),
+            (None, Some(of_kind)) => of_kind,
+            (None, None) => by_status,
+        };
+        self.expires_at = kept.map(|seconds| now + u64::from(seconds) * 1000);
         self.lease_expires_at = None;
         self.claimed_seconds = None;
         self.cancel_by = None;

@@ -223,6 +223,8 @@ prop_compose! {
         cancel_grace_seconds in option::weighted(0.3, 1..60_u32),
         usual_cancel_grace_seconds in 1..60_u32,
         retain_seconds in option::of(1..100_u32),
+        kind_retain_seconds in option::of(option::of(1..100_u32)),
+        failed_retain_seconds in option::of(1..100_u32),
         line_bytes_max in 12..40_usize,
         job_lines_max in prop_oneof![1..12_u64, Just(1000)],
         job_log_bytes_max in prop_oneof![1..400_u64, Just(100_000)],
@@ -233,7 +235,7 @@ prop_compose! {
     ) -> Rules {
         Rules {
             max_attempts, lease_seconds, timeout_seconds, queue_ttl_seconds, cancel_grace_seconds,
-            usual_cancel_grace_seconds, retain_seconds, line_bytes_max, job_lines_max, job_log_bytes_max, late_log_seconds,
+            usual_cancel_grace_seconds, retain_seconds, kind_retain_seconds, failed_retain_seconds, line_bytes_max, job_lines_max, job_log_bytes_max, late_log_seconds,
             result_bytes_max, error_bytes_max, writers_max,
         }
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use milepost::job::{
     Append, Applied, Attempt, Cancel, Change, Claim, Document, Edit, Guard, Heartbeat, Job, JobId, JobKey, Json, Kind,
-    LabelEdit, LabelKey, LabelValue, Labels, Limits, LogLine, NewJob, Origin, Patch, Progress, Rejection, Retry,
-    Seconds, Spec, Stage, Status, Tenant, Timestamp, Writer,
+    LabelEdit, LabelKey, LabelValue, Labels, Limits, LogLine, NewJob, Origin, Patch, Progress, Rejection, Retention,
+    Retry, Seconds, Spec, Stage, Status, Tenant, Timestamp, Writer,
 };
 use serde_json::Value;
 
@@ -70,6 +70,8 @@ pub(super) fn wide() -> Rules {
         cancel_grace_seconds: None,
         usual_cancel_grace_seconds: 60,
         retain_seconds: None,
+        kind_retain_seconds: None,
+        failed_retain_seconds: None,
         line_bytes_max: 1 << 10,
         job_lines_max: 1 << 10,
         job_log_bytes_max: 1 << 20,
@@ -116,6 +118,15 @@ pub(super) fn limits(rules: &Rules) -> Limits {
         error_bytes_max: rules.error_bytes_max,
         writers_max: rules.writers_max,
         cancel_grace_seconds: Seconds(rules.usual_cancel_grace_seconds),
+        retention: Retention {
+            kinds: rules
+                .kind_retain_seconds
+                .map(|span| (Kind::try_from("restyle").unwrap(), span.map(Seconds)))
+                .into_iter()
+                .collect(),
+            failed_seconds: rules.failed_retain_seconds.map(Seconds),
+            ..Retention::FOR_EVER
+        },
     }
 }
 

@@ -61,6 +61,9 @@ pub(super) struct Rules {
     pub(super) cancel_grace_seconds: Option<u32>,
     pub(super) usual_cancel_grace_seconds: u32,
     pub(super) retain_seconds: Option<u32>,
+    /// Of jobs of this kind; `Some(None)`: for ever.
+    pub(super) kind_retain_seconds: Option<Option<u32>>,
+    pub(super) failed_retain_seconds: Option<u32>,
     pub(super) line_bytes_max: usize,
     pub(super) job_lines_max: u64,
     pub(super) job_log_bytes_max: u64,

@@ -59,6 +59,12 @@ const MIGRATIONS: &[Migration] = &[
 ",
         fill: schedule::fill,
     },
+    Migration::tables(
+        "
+    CREATE INDEX once_expiry ON once(expires_at);
+    CREATE INDEX ids_expiry ON ids(reserved_until) WHERE reserved_until IS NOT NULL;
+",
+    ),
 ];
 
 /// A step from one format to the next.

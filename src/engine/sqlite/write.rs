@@ -99,6 +99,10 @@ pub(super) struct Tables {
     counts: HashMap<(i64, Status), i64>,
     /// Whether log rows may be waiting to be freed.
     pub(super) freeing: bool,
+    /// Whether keys or ids that are over may be waiting to be forgotten.
+    pub(super) forgetting: bool,
+    /// Rows of this transaction that will be forgotten one day.
+    transient: usize,
     feed: Feed,
     buffer: Vec<u8>,
 }
@@ -121,9 +125,16 @@ impl Tables {
             fresh_kinds: Vec::new(),
             counts: HashMap::new(),
             freeing: true,
+            forgetting: true,
+            transient: 0,
             feed: Feed::load(connection, settings.feed_retain_seconds)?,
             buffer: Vec::new(),
         })
+    }
+
+    /// Whether there may be something to take out while nothing else is to be done.
+    pub(super) fn has_to_free(&self) -> bool {
+        self.freeing || self.forgetting
     }
 
     /// The last entry of each feed.
@@ -153,8 +164,14 @@ impl Tables {
         Ok(outcome)
     }
 
-    /// Brings the counts and the feed up to date; the last step of a batch.
+    /// Brings the counts and the feed up to date, and forgets some of what is over; the last step of a batch.
     pub(super) fn finish(&mut self, connection: &Connection, now: Timestamp) -> Result<(), EngineError> {
+        if self.transient > 0 {
+            // Twice as many as come, so that they cannot pile up.
+            let rows_max = 2 * self.transient;
+            self.forgetting |= forget(connection, now, rows_max)? >= rows_max;
+            self.transient = 0;
+        }
         const ADD: &str = "INSERT INTO counts VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET jobs = jobs + ?3";
         for ((kind, status), change) in self.counts.drain().filter(|(_, change)| *change != 0) {
             execute(connection, ADD, (kind, status as i64, change))?;
@@ -172,6 +189,7 @@ impl Tables {
             self.kinds.remove(&fresh);
         }
         self.counts.clear();
+        self.transient = 0;
         self.feed.rolled_back();
         self.jobs.rolled_back();
         self.rows.rolled_back();
@@ -224,6 +242,7 @@ impl Tables {
         name: &str,
         once: &Once,
     ) -> Result<(), EngineError> {
+        self.transient += 1;
         let body = (once.fingerprint, once.id.as_str(), once.attempt.0);
         record::seal(Table::Once, u64::from(tenant.0), &body, &mut self.buffer)?;
         let row = (tenant.0, name, sql(once.expires_at.0), &self.buffer);
@@ -286,6 +305,7 @@ impl Tables {
         if execute(connection, DELETE, (sql(number), sql(before.revision)))? == 0 {
             return conflict(connection, key);
         }
+        self.transient += 1;
         const RESERVE: &str = "UPDATE ids SET reserved_until = ?3 WHERE tenant = ?1 AND id = ?2";
         execute(connection, RESERVE, (key.tenant.0, key.id.as_str(), sql(reserved_until.0)))?;
         for table in [Table::Details, Table::Inputs, Table::Results] {
@@ -379,6 +399,16 @@ impl Tables {
         execute(connection, &text, (sql(number), &self.buffer))?;
         Ok(())
     }
+}
+
+/// Forgets some idempotency keys and reserved ids that are over, as many of each at the most; how many there were.
+pub(super) fn forget(connection: &Connection, now: Timestamp, rows_max: usize) -> Result<usize, EngineError> {
+    const KEYS: &str = "DELETE FROM once WHERE (tenant, key) IN
+         (SELECT tenant, key FROM once WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
+    const IDS: &str = "DELETE FROM ids WHERE (tenant, id) IN
+         (SELECT tenant, id FROM ids WHERE reserved_until <= ?1 ORDER BY reserved_until LIMIT ?2)";
+    let columns = (sql(now.0), i64::try_from(rows_max).unwrap_or(i64::MAX));
+    Ok(execute(connection, KEYS, columns)? + execute(connection, IDS, columns)?)
 }
 
 fn label(connection: &Connection, number: u64, tenant: Tenant, from: &Labels, to: &Labels) -> Result<(), EngineError> {

@@ -20,7 +20,7 @@ use super::{
     log,
     poison::Poison,
     read, schedule, schema,
-    write::Tables,
+    write::{Tables, forget},
 };
 use crate::{
     clock::Clock,
@@ -28,7 +28,8 @@ use crate::{
     job::{JobKey, Tenant},
 };
 
-/// Log rows freed along with a batch, and in a transaction of their own while nothing else is to be done.
+/// Log rows freed along with a batch; and, with keys and ids that are over, in a transaction of their own while nothing
+/// else is to be done.
 const FREED_WITH_BATCH: usize = 64;
 const FREED_WHEN_IDLE: usize = 1000;
 
@@ -138,21 +139,23 @@ impl Open {
 
     /// Sees to the write-ahead log, and frees some of what was deleted while nobody waits; whether there is more to free.
     fn maintain(&mut self, is_idle: bool) -> bool {
-        if is_idle && self.tables.freeing && self.poison.check().is_ok() {
+        if is_idle && self.tables.has_to_free() && self.poison.check().is_ok() {
             self.free();
         }
         self.checkpoints.go_on(&self.connection);
-        self.tables.freeing && self.poison.check().is_ok()
+        self.tables.has_to_free() && self.poison.check().is_ok()
     }
 
     fn free(&mut self) {
+        let now = self.clock.now();
         let freed = self.transaction(|tables, connection| {
+            tables.forgetting = forget(connection, now, FREED_WHEN_IDLE)? > 0;
             tables.freeing = log::free_some(connection, FREED_WHEN_IDLE)?;
             Ok(())
         });
         if let Err(error) = freed {
-            tracing::warn!(%error, "deleted log rows could not be freed; they will be after the next deletion or start");
-            self.tables.freeing = false;
+            tracing::warn!(%error, "what is deleted or over could not be freed; it will be after the next deletion or start");
+            (self.tables.freeing, self.tables.forgetting) = (false, false);
         }
     }
 

@@ -81,7 +81,7 @@ impl Step<'_> {
         let lines = next.log.append(&line.texts, next.attempt, self.limits, self.now);
         let error = serde_json::json!({"reason": outcome, "message": why});
         next.error = Json::try_from(&error).ok();
-        next.finish(outcome, self.now);
+        next.finish(outcome, self.limits, self.now);
         (next, lines)
     }
 }

@@ -49,6 +49,7 @@ fn limits() -> crate::job::Limits {
         error_bytes_max: 1000,
         writers_max: 4,
         cancel_grace_seconds: crate::job::Seconds(60),
+        retention: crate::job::Retention::FOR_EVER,
     }
 }
 

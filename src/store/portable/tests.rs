@@ -13,8 +13,8 @@ use crate::{
     },
     job::{
         Append, Attempt, Cancel, Change, Edit, Guard, Job, JobId, JobKey, Json, Kind, LabelEdit, LabelKey, LabelValue,
-        Labels, Limits, Lines, LogLine, NewJob, Origin, Patch, Progress, Retry, Seconds, Spec, Stage, Status, Tenant,
-        Timestamp, Writer,
+        Labels, Limits, Lines, LogLine, NewJob, Origin, Patch, Progress, Retention, Retry, Seconds, Spec, Stage,
+        Status, Tenant, Timestamp, Writer,
     },
 };
 
@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     error_bytes_max: 1000,
     writers_max: 8,
     cancel_grace_seconds: Seconds(60),
+    retention: Retention::FOR_EVER,
 };
 const NOW: Timestamp = Timestamp(1_795_420_800_123);
 

@@ -132,7 +132,7 @@ async fn a_store_of_the_first_format_gets_a_feed() {
     drop(engine);
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
     file.execute_batch(
-        "DROP TABLE feed; DROP TABLE gone; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
+        "DROP TABLE feed; DROP TABLE gone; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(file);
