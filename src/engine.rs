@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 pub use self::feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past};
 use crate::job::{
-    Attempt, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, Seq, Status, Tenant, Timestamp,
+    Attempt, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, PastAttempt, Seq, Status, Tenant, Timestamp,
 };
 
 /// A durable home of jobs. Dyn-safe, so that nothing above is generic over it.
@@ -50,6 +50,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The input a job was created with.
     async fn input(&self, stored: &Stored) -> Result<Option<Json>, EngineError>;
+
+    /// The last attempts before that of `stored`, in order, as many as are kept.
+    async fn attempts(&self, stored: &Stored) -> Result<Vec<PastAttempt>, EngineError>;
 
     /// Lines of a job's log up to the count it had when `stored` was read, in order; `None` when the job is gone.
     async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError>;
@@ -119,6 +122,8 @@ pub struct Write {
     pub put: Put,
     /// The lines it gains, in order.
     pub lines: Vec<Arc<[LogLine]>>,
+    /// The attempts that it ends, in order.
+    pub attempts: Vec<PastAttempt>,
     /// The key under which this happens only once.
     pub once: Option<(String, Once)>,
 }
@@ -270,8 +275,8 @@ pub struct Count {
 /// A piece of an export.
 #[derive(Clone, Debug)]
 pub enum Exported {
-    /// A job and its input; its lines follow.
-    Job(Arc<Job>, Option<Json>),
+    /// A job, its input and its attempts that are over; its lines follow.
+    Job(Arc<Job>, Option<Json>, Vec<PastAttempt>),
     /// Lines of the last job, in order.
     Lines(Vec<LogLine>),
     /// That was everything.

@@ -5,6 +5,7 @@
 //! Knows nothing of how jobs are kept or decided, and nothing of sockets: those are [`serve`]'s.
 
 mod accept;
+mod attempts;
 mod batch;
 mod bodies;
 mod body;
@@ -97,7 +98,7 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 23] {
+fn routes() -> [(&'static str, MethodRouter<Context>); 24] {
     let gzip =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
     let job = || get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job);
@@ -110,6 +111,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 23] {
         ("/jobs/{id}/cancel", post(commands::cancel_job)),
         ("/jobs/{id}/retry", post(commands::retry_job)),
         ("/jobs/{id}/heartbeat", post(commands::heartbeat)),
+        ("/jobs/{id}/attempts", get(attempts::job_attempts)),
         ("/jobs/{id}/events", get(events::job_events)),
         ("/jobs/{id}/ws", get(websocket::job_websocket)),
         ("/events", get(feed::all_events)),

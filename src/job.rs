@@ -5,6 +5,7 @@
 //! Knows nothing of HTTP, storage, tasks or clocks; time comes in as a [`Timestamp`].
 
 mod apply;
+mod attempts;
 mod change;
 mod document;
 mod id;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use self::{
     apply::{Applied, Rejection},
+    attempts::{AttemptEnd, PastAttempt},
     change::{Append, Cancel, Change, Claim, Edit, Guard, Heartbeat, LabelEdit, Patch, Retry},
     document::Document,
     id::{Attempt, JobId, JobKey, Kind, Malformed, Tenant, Version, digits},

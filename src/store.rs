@@ -42,8 +42,8 @@ use crate::{
     clock::Clock,
     engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Page},
     job::{
-        Append, Attempt, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, Seconds, Seq,
-        Tenant,
+        Append, Attempt, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, PastAttempt,
+        Seconds, Seq, Tenant,
     },
     metrics::StoreMetrics,
 };
@@ -381,6 +381,17 @@ impl JobStore {
         }
         let lines = self.inner.engine.log(of.stored(), slice).await?;
         lines.ok_or_else(|| StoreError::NotFound(of.job().key().id.clone()))
+    }
+
+    /// The attempts before that of the snapshot, in order, as many as are kept.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn attempts(&self, of: &Snapshot) -> Result<Vec<PastAttempt>, StoreError> {
+        if of.job().attempt == Attempt::FIRST {
+            return Ok(Vec::new());
+        }
+        Ok(self.inner.engine.attempts(of.stored()).await?)
     }
 
     /// The input a job was created with.

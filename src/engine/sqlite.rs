@@ -4,6 +4,7 @@
 //! it takes no more writes and never syncs again, since what the disk then has is for a restart to find out.
 //! How the bytes lie is in docs/format.md.
 
+mod attempts;
 mod checkpoint;
 mod error;
 mod export;
@@ -35,7 +36,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    job::{JobKey, Json, Kind, LogLine, Status, Tenant, Timestamp},
+    job::{JobKey, Json, Kind, LogLine, PastAttempt, Status, Tenant, Timestamp},
 };
 
 /// Bits of a job's internal number below its tenant.
@@ -153,6 +154,11 @@ impl Engine for Sqlite {
     async fn input(&self, stored: &Stored) -> Result<Option<Json>, EngineError> {
         let number = stored.place.number;
         self.readers.read(move |connection| read::json(connection, Table::Inputs, number)).await
+    }
+
+    async fn attempts(&self, stored: &Stored) -> Result<Vec<PastAttempt>, EngineError> {
+        let (number, before) = (stored.place.number, stored.job.attempt);
+        self.readers.read(move |connection| attempts::read(connection, number, before)).await
     }
 
     async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {

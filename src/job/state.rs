@@ -131,6 +131,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Succeeded, Self::Failed, Self::Cancelled, Self::TimedOut, Self::Lost, Self::Expired];
+
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::Lost => "lost",
+            Self::Expired => "expired",
+        }
+    }
+
     /// The status a job with this outcome has.
     pub fn status(self) -> Status {
         match self {

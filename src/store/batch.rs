@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Once, Put, QueueQuery, Stored, Write},
-    job::{Applied, Change, Guard, Job, JobKey, Json, Kind, LogLine, Rejection, Tenant, Timestamp},
+    job::{Applied, Change, Guard, Job, JobKey, Json, Kind, LogLine, PastAttempt, Rejection, Tenant, Timestamp},
 };
 
 /// A submission that is decided and waits for the commit.
@@ -58,6 +58,7 @@ pub(super) struct Work {
     pub(super) now: Option<Arc<Job>>,
     fate: Fate,
     lines: Vec<Arc<[LogLine]>>,
+    attempts: Vec<PastAttempt>,
     once: Option<(String, Once)>,
     pub(super) waiting: Vec<Waiting>,
 }
@@ -211,6 +212,7 @@ impl Work {
             now: None,
             fate: Fate::Untouched,
             lines: Vec::new(),
+            attempts: Vec::new(),
             once: None,
             waiting: Vec::new(),
         }
@@ -298,6 +300,7 @@ impl Work {
 
     fn take(&mut self, applied: Applied) -> Verdict {
         let Applied { next, lines, duplicates, changed, result_changed } = applied;
+        self.attempts.extend(self.now.as_ref().and_then(|job| job.ended_attempt(&next)));
         let job = match &self.now {
             Some(same) if !changed => same.clone(),
             Some(_) | None => Arc::new(next),
@@ -321,7 +324,7 @@ impl Work {
             (Fate::Deleted { reserved_until }, None) => Put::Deleted { reserved_until: *reserved_until },
             _ => return None,
         };
-        let (lines, once) = (std::mem::take(&mut self.lines), self.once.take());
-        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines, once })
+        let (lines, attempts) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.attempts));
+        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines, attempts, once: self.once.take() })
     }
 }

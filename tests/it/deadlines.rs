@@ -236,3 +236,61 @@ each_engine!(
         assert!(metrics.contains("milepost_swept_jobs_total{effect=\"failed\"} 50"), "{metrics}");
     }
 );
+
+each_engine!(every_attempt_is_remembered, |server| async move {
+    create(server, "j", json!({"max_attempts": 2})).await;
+    let attempts = async || server.get("/jobs/j/attempts").await.is(200).json()["attempts"].clone();
+    let time = |seconds: u64| format!("2026-11-23T08:00:{seconds:02}.000Z");
+    let waiting = json!({
+        "attempt": 1, "worker": null, "started_at": null, "ended_at": null, "outcome": null, "error": null, "progress_pct": 0
+    });
+    assert_eq!(attempts().await, json!([waiting]));
+    claim(server, 10).await;
+    server.patch("j", json!({"attempt": 1, "progress_pct": 40})).await.is(200);
+    server.pass(Duration::from_secs(10));
+    server.until("j", |job| job["attempt"] == 2).await;
+    claim(server, 10).await;
+    server.patch("j", json!({"attempt": 2, "progress_pct": 5})).await.is(200);
+    server.patch("j", json!({"attempt": 2, "status": "queued"})).await.is(200);
+    server.pass(Duration::from_secs(5));
+    // In one commit, or in two: nothing of it is forgotten.
+    server.post("/batch", json!([
+        {"op": "patch", "id": "j", "attempt": 3, "status": "processing"},
+        {"op": "patch", "id": "j", "attempt": 3, "status": "failed", "error": {"reason": "oom"}, "progress_pct": 7},
+    ])).await.is(200);
+    server.call("POST", "/jobs/j/retry").await.is(200);
+    claim(server, 10).await;
+    let past = |attempt, worker, started, ended, outcome, progress, error| {
+        json!({
+            "attempt": attempt, "worker": worker, "started_at": time(started), "ended_at": ended, "outcome": outcome,
+            "error": error, "progress_pct": progress
+        })
+    };
+    let none = json!(null);
+    let expected = json!([
+        past(1, json!("w"), 0, json!(time(10)), json!("lost"), 40, none.clone()),
+        past(2, json!("w"), 10, json!(time(10)), json!("given_back"), 5, none.clone()),
+        past(3, none.clone(), 15, json!(time(15)), json!("failed"), 7, json!({"reason": "oom"})),
+        past(4, json!("w"), 15, none.clone(), none.clone(), 0, none),
+    ]);
+    assert_eq!(attempts().await, expected);
+    let restarted = server.restarted().await;
+    assert_eq!(restarted.get("/jobs/j/attempts").await.is(200).json()["attempts"], expected);
+    restarted.get("/jobs/none/attempts").await.refused(404, "job_not_found");
+    restarted.get("/jobs/j/attempts?limit=1").await.names("limit");
+    restarted.delete("/jobs/j").await.is(204);
+    restarted.get("/jobs/j/attempts").await.is(404);
+    restarted.stop().await;
+});
+
+each_engine!(the_last_hundred_attempts_are_kept, |server| async move {
+    create(server, "j", json!({})).await;
+    for attempt in 1..=130 {
+        server.patch("j", json!({"attempt": attempt, "status": "failed"})).await.is(200);
+        server.post("/jobs/j/retry", json!({"attempt": attempt})).await.is(200);
+    }
+    let attempts = server.get("/jobs/j/attempts").await.is(200).json();
+    let numbers: Vec<_> =
+        attempts["attempts"].as_array().unwrap().iter().map(|one| one["attempt"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (31..=131).collect::<Vec<_>>());
+});

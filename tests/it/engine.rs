@@ -91,7 +91,7 @@ fn key(id: &str) -> JobKey {
 fn creation(new: &NewJob) -> Write {
     let made = Job::create(new, &limits(), NOW);
     let put = Put::New { job: Arc::new(made.next), input: new.input.clone() };
-    Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines], once: None }
+    Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines], attempts: vec![], once: None }
 }
 
 async fn commit(engine: &Sqlite, write: Write) -> Outcome {
@@ -119,6 +119,7 @@ async fn change(engine: &Sqlite, before: &Stored, change: &Change) -> Stored {
         before: Some(before.clone()),
         put: Put::Changed(job.clone()),
         lines: vec![applied.lines],
+        attempts: vec![],
         once: None,
     };
     let outcome = commit(engine, write).await;
@@ -153,8 +154,11 @@ async fn many_lines_in_one_commit_become_rows_of_a_bounded_size() {
         portions.push(applied.lines);
     }
     let put = Put::New { job: Arc::new(job), input: None };
-    let outcome =
-        commit(&engine, Write { key: key("a"), before: None, put, lines: portions.clone(), once: None }).await;
+    let outcome = commit(
+        &engine,
+        Write { key: key("a"), before: None, put, lines: portions.clone(), attempts: vec![], once: None },
+    )
+    .await;
     let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
     // Four portions go over 64 KiB.
     assert_eq!(place.rows, 10);
@@ -240,6 +244,7 @@ async fn any_line_of_a_long_log_is_found_and_trimmed_ones_are_freed() {
         before: Some(stored),
         put: Put::Deleted { reserved_until: Timestamp(NOW.0 + 5) },
         lines: vec![],
+        attempts: vec![],
         once: None,
     };
     assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
@@ -285,10 +290,11 @@ async fn a_write_on_another_state_than_the_stored_one_is_a_conflict() {
         before: Some(old.clone()),
         put: Put::Changed(old.job.clone()),
         lines: vec![vec![LogLine { seq: 1, at: NOW, attempt: Attempt(1), text: "b".into() }].into()],
+        attempts: vec![],
         once: None,
     };
     let put = Put::Deleted { reserved_until: NOW };
-    let stale_deletion = Write { put, lines: vec![], key: key("one"), before: Some(old), once: None };
+    let stale_deletion = Write { put, lines: vec![], key: key("one"), before: Some(old), attempts: vec![], once: None };
     for write in [stale, stale_deletion, creation(&new_job("one", "other", &[]))] {
         let outcome = commit(&engine, write).await;
         let Outcome::Conflict(Found::Job(found)) = outcome else { panic!("{outcome:?}") };
@@ -305,7 +311,7 @@ async fn a_deleted_id_is_reserved_and_then_free_and_never_sees_the_old_log() {
     let delete = async |reserved_until| {
         let stored = find(&engine, "one").await;
         let put = Put::Deleted { reserved_until };
-        let write = Write { key: key("one"), before: Some(stored), put, lines: vec![], once: None };
+        let write = Write { key: key("one"), before: Some(stored), put, lines: vec![], attempts: vec![], once: None };
         assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
     };
     let stored = create(&engine, &new_job("one", "k", &[])).await;
@@ -350,7 +356,11 @@ async fn keys_and_reserved_ids_are_forgotten_when_they_are_over() {
         assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
         let stored = find(engine, name).await;
         let put = Put::Deleted { reserved_until: Timestamp(now.0 + 10) };
-        commit(engine, Write { key: key(name), before: Some(stored), put, lines: vec![], once: None }).await;
+        commit(
+            engine,
+            Write { key: key(name), before: Some(stored), put, lines: vec![], attempts: vec![], once: None },
+        )
+        .await;
     };
     let rows = || {
         let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
@@ -415,7 +425,7 @@ async fn a_store_of_an_older_format_gets_queues_and_deadlines() {
     let dropped: usize =
         ["DELETE FROM queue", "DELETE FROM deadlines"].map(|text| file.execute(text, []).unwrap()).iter().sum();
     assert_eq!(dropped, 4, "each stood in its table");
-    file.execute_batch("DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
+    file.execute_batch("DROP TABLE attempts; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
     drop(file);
     let engine = open(directory.path());
     assert_eq!(queue(&engine, "k").await, ["high", "other", "low"]);

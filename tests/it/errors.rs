@@ -261,6 +261,7 @@ each_engine!(ids_that_can_be_no_jobs_are_not_found, |server| async move {
             ("DELETE", "", ""),
             ("PATCH", "", "{}"),
             ("GET", "/logs", ""),
+            ("GET", "/attempts", ""),
             ("POST", "/logs", "{\"line\":\"x\"}"),
             ("POST", "/cancel", "{}"),
             ("POST", "/retry", "{}"),

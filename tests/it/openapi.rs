@@ -157,6 +157,8 @@ each_engine!(answers_are_as_they_are_described, |server| async move {
     check("POST", "/jobs/{id}/logs", server.post("/jobs/none/logs", json!({"line": "x"}))).await.is(404);
     check("GET", "/jobs/{id}/logs", server.get("/jobs/j/logs?limit=1")).await.is(200);
     check("GET", "/jobs/{id}/logs", server.get("/jobs/j/logs?limit=0")).await.is(422);
+    check("GET", "/jobs/{id}/attempts", server.get("/jobs/j/attempts")).await.is(200);
+    check("GET", "/jobs/{id}/attempts", server.get("/jobs/none/attempts")).await.is(404);
     let beat = |body: Value| server.post("/jobs/j/heartbeat", body);
     check("POST", "/jobs/{id}/heartbeat", beat(json!({"attempt": 1, "progress": 2}))).await.is(200);
     check("POST", "/jobs/{id}/heartbeat", beat(json!({"attempt": 1})).header("prefer", "return=minimal")).await.is(204);

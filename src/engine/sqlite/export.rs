@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{error::fault, log::Rows, read, record::Table, sql};
+use super::{attempts, error::fault, log::Rows, read, record::Table, sql};
 use crate::engine::{EngineError, Exported};
 
 /// Pieces read ahead of whoever takes them. Each is a job, or a row of a log.
@@ -40,8 +40,9 @@ fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineEr
             let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
             let input = read::json(connection, Table::Inputs, number)?;
             let dropped = stored.job.log.dropped;
+            let attempts = attempts::read(connection, number, stored.job.attempt)?;
             let has_lines = stored.job.log.count > dropped;
-            if pieces.blocking_send(Ok(Exported::Job(stored.job, input))).is_err() {
+            if pieces.blocking_send(Ok(Exported::Job(stored.job, input, attempts))).is_err() {
                 return Ok(());
             }
             let chain = if has_lines { rows.chain(stored.place, dropped)? } else { Vec::new() };

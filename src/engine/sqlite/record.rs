@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::{EngineError, Place, Stored},
     job::{
-        Attempt, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogLine, LogWindow, Malformed,
-        Mark, Outcome, Progress, Seconds, Spec, Stage, State, Supervision, Tenant, Timestamp, Writer,
+        Attempt, AttemptEnd, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogLine, LogWindow,
+        Malformed, Mark, Outcome, PastAttempt, Progress, Seconds, Spec, Stage, State, Supervision, Tenant, Timestamp,
+        Writer,
     },
 };
 
@@ -24,6 +25,7 @@ pub(super) enum Table {
     LogRows,
     Once,
     Feed,
+    Attempts,
 }
 
 impl Table {
@@ -36,6 +38,7 @@ impl Table {
             Self::LogRows => "log_rows",
             Self::Once => "once",
             Self::Feed => "feed",
+            Self::Attempts => "attempts",
         }
     }
 }
@@ -321,6 +324,53 @@ impl From<HeadOutcome> for Outcome {
             HeadOutcome::Lost => Self::Lost,
             HeadOutcome::Expired => Self::Expired,
         }
+    }
+}
+
+/// An attempt that is over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AttemptRow<'a> {
+    attempt: u32,
+    #[serde(borrow)]
+    worker: Option<Cow<'a, str>>,
+    started_at: Option<u64>,
+    ended_at: u64,
+    /// None: its worker gave the job back.
+    outcome: Option<HeadOutcome>,
+    #[serde(borrow)]
+    error: Option<Cow<'a, str>>,
+    progress: u16,
+}
+
+impl<'a> AttemptRow<'a> {
+    pub(super) fn of(past: &'a PastAttempt) -> Self {
+        let PastAttempt { attempt, worker, started_at, ended_at, end, error, progress } = past;
+        Self {
+            attempt: attempt.0,
+            worker: worker.as_deref().map(Cow::from),
+            started_at: started_at.map(|at| at.0),
+            ended_at: ended_at.0,
+            outcome: match end {
+                AttemptEnd::Done(outcome) => Some((*outcome).into()),
+                AttemptEnd::GivenBack => None,
+            },
+            error: error.as_ref().map(|error| error.as_str().into()),
+            progress: progress.hundredths(),
+        }
+    }
+
+    pub(super) fn past(self, number: u64) -> Result<PastAttempt, EngineError> {
+        let damaged = |what: &str| damaged(Table::Attempts, number, what);
+        let error = self.error.map(|text| Json::from_text(text.into_owned())).transpose();
+        Ok(PastAttempt {
+            attempt: Attempt(self.attempt),
+            worker: self.worker.map(Into::into),
+            started_at: self.started_at.map(Timestamp),
+            ended_at: Timestamp(self.ended_at),
+            end: self.outcome.map_or(AttemptEnd::GivenBack, |outcome| AttemptEnd::Done(outcome.into())),
+            error: error.map_err(|_| damaged("error"))?,
+            progress: Progress::from_hundredths(self.progress).map_err(|_| damaged("progress"))?,
+        })
     }
 }
 

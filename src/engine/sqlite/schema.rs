@@ -65,6 +65,13 @@ const MIGRATIONS: &[Migration] = &[
     CREATE INDEX ids_expiry ON ids(reserved_until) WHERE reserved_until IS NOT NULL;
 ",
     ),
+    Migration::tables(
+        "
+    CREATE TABLE attempts(
+        job INTEGER NOT NULL, attempt INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(job, attempt)
+    ) WITHOUT ROWID;
+",
+    ),
 ];
 
 /// A step from one format to the next.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    OWN_BITS, Settings,
+    OWN_BITS, Settings, attempts,
     error::fault,
     feed::{Ends, Feed},
     log, numbered,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Once, Outcome, Place, Put, Write},
-    job::{Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
+    job::{Attempt, Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
 };
 
 /// Numbers that are never given out twice, whatever happens to what they named.
@@ -158,8 +158,13 @@ impl Tables {
             }
             (Put::Changed(_) | Put::Deleted { .. }, None) => conflict(connection, &write.key),
         }?;
-        if let (Outcome::Committed(_), Some((name, once))) = (&outcome, &write.once) {
-            self.remember(connection, write.key.tenant, name, once)?;
+        if let Outcome::Committed(place) = &outcome {
+            for past in &write.attempts {
+                attempts::add(connection, place.number, past, &mut self.buffer)?;
+            }
+            if let Some((name, once)) = &write.once {
+                self.remember(connection, write.key.tenant, name, once)?;
+            }
         }
         Ok(outcome)
     }
@@ -315,6 +320,9 @@ impl Tables {
         self.list(connection, number, Some((kind, before.status())), None)?;
         schedule::queue(connection, number, kind, Some(before), None)?;
         schedule::arm(connection, number, place.armed_at, None)?;
+        if before.attempt > Attempt::FIRST {
+            attempts::drop_all(connection, number)?;
+        }
         label(connection, number, key.tenant, &before.labels, &Labels::default())?;
         if place.tail != 0 {
             // A long log is freed in steps that no request feels.

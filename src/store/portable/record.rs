@@ -7,8 +7,8 @@ use serde_json::{Value, value::RawValue};
 use thiserror::Error;
 
 use crate::job::{
-    Attempt, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogWindow, Malformed, Mark, Outcome,
-    Progress, Seconds, Seq, Spec, Stage, State, Status, Supervision, Tenant, Timestamp, Writer,
+    Attempt, AttemptEnd, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogWindow, Malformed, Mark,
+    Outcome, PastAttempt, Progress, Seconds, Seq, Spec, Stage, State, Status, Supervision, Tenant, Timestamp, Writer,
 };
 
 /// A member that is not what it must be.
@@ -81,6 +81,9 @@ pub(super) struct JobRecord<'a> {
     expires_at: Option<Moment>,
     #[serde(borrow)]
     log: LogRecord<'a>,
+    /// Left out where there are none, as exports of earlier programs do.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptRecord<'a>>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -128,7 +131,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 impl<'a> JobRecord<'a> {
     /// The record of a job. Names every member of it, so that a new one cannot be forgotten here.
-    pub(super) fn new(job: &'a Job, input: Option<&'a Json>) -> Self {
+    pub(super) fn new(job: &'a Job, input: Option<&'a Json>, attempts: &'a [PastAttempt]) -> Self {
         let Job {
             spec,
             state,
@@ -200,11 +203,12 @@ impl<'a> JobRecord<'a> {
             finished_at: end.map(|end| Moment(end.at)),
             expires_at: end.and_then(|end| end.expires_at).map(Moment),
             log: LogRecord::new(log),
+            attempts: attempts.iter().map(AttemptRecord::new).collect(),
         }
     }
 
-    /// The job of the record, and its input.
-    pub(super) fn into_job(self) -> Result<(Job, Option<Json>), BadMember> {
+    /// The job of the record, its input and its attempts that are over.
+    pub(super) fn into_job(self) -> Result<(Job, Option<Json>, Vec<PastAttempt>), BadMember> {
         let state = self.state()?;
         let labels = self.labels.iter().map(|(key, value)| {
             let key = LabelKey::try_from(&**key).map_err(BadMember::of("labels"))?;
@@ -253,7 +257,12 @@ impl<'a> JobRecord<'a> {
             started_at: self.started_at.map(|at| at.0),
             updated_at: self.updated_at.0,
         };
-        Ok((job, json("input", self.input)?))
+        let attempts = self.attempts.into_iter().map(AttemptRecord::into_past).collect::<Result<Vec<_>, _>>()?;
+        let rise = attempts.windows(2).all(|pair| pair[0].attempt < pair[1].attempt);
+        if !rise || attempts.last().is_some_and(|last| last.attempt >= job.attempt) {
+            return Err(BadMember::new("attempts", "in order and before the job's own"));
+        }
+        Ok((job, json("input", self.input)?, attempts))
     }
 
     fn state(&self) -> Result<State, BadMember> {
@@ -265,6 +274,55 @@ impl<'a> JobRecord<'a> {
             }
             _ => Err(BadMember::new("status", "one that fits outcome and finished_at")),
         }
+    }
+}
+
+/// An attempt that is over.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttemptRecord<'a> {
+    attempt: Attempt,
+    #[serde(borrow)]
+    worker: Option<Cow<'a, str>>,
+    started_at: Option<Moment>,
+    ended_at: Moment,
+    #[serde(borrow)]
+    outcome: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    error: Option<&'a RawValue>,
+    progress_pct: f64,
+}
+
+impl<'a> AttemptRecord<'a> {
+    fn new(past: &'a PastAttempt) -> Self {
+        let PastAttempt { attempt, worker, started_at, ended_at, end, error, progress } = past;
+        Self {
+            attempt: *attempt,
+            worker: worker.as_deref().map(Into::into),
+            started_at: started_at.map(Moment),
+            ended_at: Moment(*ended_at),
+            outcome: end.as_str().into(),
+            error: error.as_ref().map(Json::as_raw),
+            progress_pct: f64::from(progress.hundredths()) / 100.0,
+        }
+    }
+
+    fn into_past(self) -> Result<PastAttempt, BadMember> {
+        let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == self.outcome);
+        let end = match (outcome, &*self.outcome) {
+            (Some(outcome), _) => AttemptEnd::Done(outcome),
+            (None, "given_back") => AttemptEnd::GivenBack,
+            (None, _) => return Err(BadMember::new("outcome", "one of an attempt")),
+        };
+        Ok(PastAttempt {
+            attempt: self.attempt,
+            worker: self.worker.as_deref().map(Into::into),
+            started_at: self.started_at.map(|at| at.0),
+            ended_at: self.ended_at.0,
+            end,
+            error: json("error", self.error)?,
+            progress: Progress::try_from(self.progress_pct).map_err(BadMember::of("progress_pct"))?,
+        })
     }
 }
 

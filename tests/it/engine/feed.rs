@@ -23,7 +23,14 @@ async fn end(engine: &Sqlite) -> FeedPlace {
 
 async fn delete(engine: &Sqlite, before: &Stored) {
     let put = Put::Deleted { reserved_until: NOW };
-    let write = Write { key: before.job.key().clone(), before: Some(before.clone()), put, lines: vec![], once: None };
+    let write = Write {
+        key: before.job.key().clone(),
+        before: Some(before.clone()),
+        put,
+        lines: vec![],
+        attempts: vec![],
+        once: None,
+    };
     assert!(matches!(commit(engine, write).await, Outcome::Committed(_)));
 }
 
@@ -65,6 +72,7 @@ async fn a_commit_with_news_is_an_entry_and_one_without_is_none() {
         before: Some(one.clone()),
         put: Put::Changed(one.job.clone()),
         lines: vec![],
+        attempts: vec![],
         once: None,
     };
     assert!(matches!(commit(&engine, stale).await, Outcome::Conflict(_)));
@@ -132,7 +140,7 @@ async fn a_store_of_the_first_format_gets_a_feed() {
     drop(engine);
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
     file.execute_batch(
-        "DROP TABLE feed; DROP TABLE gone; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
+        "DROP TABLE feed; DROP TABLE gone; DROP TABLE attempts; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(file);
