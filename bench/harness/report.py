@@ -197,7 +197,21 @@ def table_push(found: Run) -> str:
     )
 
 
-def targets(rows: Sequence[Run], many: Run | None, push: Run | None) -> list[Run]:
+def table_claims(found: Run) -> str:
+    """The figures of claims, for people."""
+    claimed, woken = found["claimed"], found["woken"]
+    spread = lambda of: f"p50 {of['p50_ms']:.2f} ms, p99 {of['p99_ms']:.2f} ms, at most {of['max_ms']:.2f} ms"  # noqa: E731
+    return "\n".join(
+        [
+            f"{claimed['count']:,} claims out of a queue of {found['jobs']:,}: {spread(claimed)}",
+            f"{woken['count']:,} workers that waited, from the request that makes the job: {spread(woken)}",
+            f"{found['jobs']:,} leased jobs of which none is due: {found['cores_leased']:.2%} of a core; "
+            f"without any: {found['cores_empty']:.2%}",
+        ]
+    )
+
+
+def targets(rows: Sequence[Run], many: Run | None, claims: Run | None, push: Run | None) -> list[Run]:
     """What was aimed at and what came of it."""
     at = {(row["measure"], row["connections"]): row for row in rows}
     found: list[Run] = []
@@ -220,6 +234,12 @@ def targets(rows: Sequence[Run], many: Run | None, push: Run | None) -> list[Run
         aim(f"{jobs}, MiB resident at most", many["resident_max_mib"], 300, False)
         if "64" in many["patch"]:
             aim(f"{jobs}, p50 of PATCH against 10,000 jobs", many["patch"]["64"]["p50_ratio"], 1.3, False)
+    if claims:
+        jobs = f"{claims['jobs']:,}"
+        aim(f"claims out of a queue of {jobs}, p99 in ms", claims["claimed"]["p99_ms"], 5, False)
+        aim("a worker that waits, from making its job, at most in ms", claims["woken"]["max_ms"], 50, False)
+        more = max(claims["cores_leased"] - claims["cores_empty"], 0)
+        aim(f"{jobs} leased jobs of which none is due, share of a core", more, 0.005, False)
     if push:
         for row in push["told"]:
             if row["readers"] == 1_000:
