@@ -37,7 +37,7 @@ pub struct Document<'a> {
     /// The step the worker is in.
     #[schema(value_type = Option<String>, required)]
     stage: Option<&'a Stage>,
-    /// How long it will still take; null while nothing is known.
+    /// How long it will still take after `updated_at`, at the pace of the attempt so far; null while nothing is known.
     #[schema(required)]
     eta_seconds: Option<u64>,
     /// What it has produced, any JSON; may grow while processing. Left out of lists, and of the answer to a PATCH that
@@ -112,7 +112,7 @@ impl<'a> Document<'a> {
             outcome: end.map(|end| end.outcome),
             progress_pct: job.progress,
             stage: job.stage.as_ref(),
-            eta_seconds: None,
+            eta_seconds: job.eta_seconds(),
             result: Some(job.result.as_ref()),
             error: job.error.as_ref(),
             labels: &job.labels,

@@ -2,6 +2,7 @@
 
 use super::{
     Job,
+    progress::Progress,
     state::State,
     time::{Seconds, Timestamp},
 };
@@ -34,6 +35,17 @@ impl Job {
     /// When the current attempt has taken longer than it may.
     pub(super) fn timeout_at(&self) -> Option<Timestamp> {
         Some(self.started_at?.after(self.spec.timeout_seconds?))
+    }
+
+    /// How long the attempt will still take at the pace it has had up to the job's last change, in whole seconds, rounded
+    /// up; `None` before it has come anywhere.
+    pub fn eta_seconds(&self) -> Option<u64> {
+        let (State::Processing, Some(started_at)) = (self.state, self.started_at) else { return None };
+        let done = u128::from(self.progress.hundredths());
+        let left = u128::from(Progress::FULL.hundredths()) - done;
+        let elapsed_ms = u128::from(self.updated_at.0.saturating_sub(started_at.0));
+        let eta_ms = (elapsed_ms * left).checked_div(done)?;
+        u64::try_from(eta_ms.div_ceil(1000)).ok()
     }
 
     /// The next moment at which something happens to it that nobody asks for; it may be past. Moves with each renewal of

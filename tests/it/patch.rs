@@ -296,3 +296,20 @@ each_engine!(what_a_change_cannot_set_is_refused_with_the_way_to_do_it, |server|
     server.patch("j", json!({"progres": 1})).await.names("progres");
     assert_eq!(server.read("j").await["version"], 1);
 });
+
+each_engine!(how_long_it_will_take_follows_from_the_pace, |server| async move {
+    server.job("j", "k").await;
+    let eta = async |body: Value| server.patch("j", body).await.is(200).json()["eta_seconds"].clone();
+    assert_eq!(eta(json!({"status": "processing"})).await, json!(null));
+    server.pass(Duration::from_secs(10));
+    assert_eq!(eta(json!({"progress_pct": 25})).await, 30);
+    server.pass(Duration::from_secs(10));
+    assert_eq!(eta(json!({"progress_pct": 60})).await, 14, "13 seconds and a third");
+    // A line is a change, after which it has taken longer for as much.
+    server.pass(Duration::from_secs(10));
+    server.post("/jobs/j/logs", json!({"line": "x"})).await.is(200);
+    assert_eq!(server.read("j").await["eta_seconds"], 20);
+    assert_eq!(server.get("/jobs").await.json()["jobs"][0]["eta_seconds"], 20);
+    assert_eq!(eta(json!({"progress_pct": 100})).await, 0);
+    assert_eq!(eta(json!({"status": "completed"})).await, json!(null));
+});

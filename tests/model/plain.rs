@@ -129,7 +129,7 @@ impl Model {
             "outcome": self.outcome,
             "progress_pct": percent,
             "stage": self.stage,
-            "eta_seconds": null,
+            "eta_seconds": self.eta_seconds(),
             "result": self.result,
             "error": self.error,
             "labels": self.labels,
@@ -173,6 +173,14 @@ impl Model {
         }
         self.dropped = dropped;
         Ok(())
+    }
+
+    /// The rule of three: as long for each hundredth that is left as each has taken.
+    fn eta_seconds(&self) -> Option<u64> {
+        let begun = self.started_at.filter(|_| self.status == "processing" && self.hundredths > 0)?;
+        let milliseconds = self.updated_at.saturating_sub(begun) * u64::from(10_000 - self.hundredths);
+        let divisor = u64::from(self.hundredths) * 1000;
+        Some(milliseconds / divisor + u64::from(milliseconds % divisor > 0))
     }
 
     pub(super) fn is_done(&self) -> bool {
