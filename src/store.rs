@@ -13,12 +13,10 @@ mod error;
 mod feed;
 pub mod portable;
 mod queue;
+mod reserved;
 mod sweep;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -30,13 +28,14 @@ use self::{
     claims::Claims,
     committer::{Changed, Horizon, Reply, Verdict},
     queue::{Ask, Queue, Request, Submission},
+    reserved::{Hold, Reserved},
 };
 pub use self::{
     cache::Snapshot,
     claim::{Claimed, Wish},
     committer::Committer,
     error::StoreError,
-    sweep::Swept,
+    sweep::{Sweep, Swept},
 };
 use crate::{
     clock::Clock,
@@ -116,8 +115,7 @@ struct Inner {
     horizon: Arc<Horizon>,
     clock: Clock,
     settings: Arc<Settings>,
-    /// Creations under way, by tenant and idempotency key.
-    creating: Mutex<HashSet<(Tenant, String)>>,
+    reserved: Reserved,
     /// One for each export that may still begin.
     exports: Arc<Semaphore>,
     claims: Arc<Claims>,
@@ -192,7 +190,7 @@ impl JobStore {
             cache: Arc::new(Cache::new(settings.cache_bytes_max)),
             queue: Arc::new(Queue::new(settings.queue_changes_max, settings.queue_bytes_max)),
             horizon: Arc::new(Horizon::new()),
-            creating: Mutex::default(),
+            reserved: Reserved::default(),
             exports: Arc::new(Semaphore::new(settings.exports_max)),
             claims: Arc::default(),
             engine,
@@ -225,9 +223,9 @@ impl JobStore {
         key: Option<IdempotencyKey>,
     ) -> Result<Created, StoreError> {
         let Some(IdempotencyKey { key, fingerprint }) = key else {
-            return self.make(new, None).await?.ok_or(StoreError::Contended);
+            return self.make(new, None, None).await?.ok_or(StoreError::Contended);
         };
-        let _reserved = Creating::reserve(&self.inner, caller.tenant, &key)?;
+        let hold = self.inner.reserved.hold(caller.tenant, &key)?;
         let now = self.inner.clock.now();
         if let Some(once) = self.inner.engine.once(caller.tenant, &key, now).await? {
             if once.fingerprint != fingerprint {
@@ -237,7 +235,7 @@ impl JobStore {
         }
         let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
         let once = Once { fingerprint, id: new.spec.key.id.clone(), attempt: Attempt::FIRST, expires_at };
-        self.make(new, Some((key, once))).await?.ok_or(StoreError::Contended)
+        self.make(new, Some((key, once)), Some(hold)).await?.ok_or(StoreError::Contended)
     }
 
     /// Makes sure that a job of the id in `new` exists; one that stands is left alone.
@@ -250,7 +248,7 @@ impl JobStore {
         let kind = new.spec.kind.clone();
         // What memory does not have is not looked for first: creations are made in the order in which they are asked for.
         let is_known = self.inner.cache.get(&key).is_some();
-        if !is_known && let Some(created) = self.make(new, None).await? {
+        if !is_known && let Some(created) = self.make(new, None, None).await? {
             return Ok(created);
         }
         let standing = self.standing(caller, &key.id, Creation::Stood).await?;
@@ -464,10 +462,15 @@ impl JobStore {
         self.inner.queue.close();
     }
 
-    async fn make(&self, new: NewJob, once: Option<(String, Once)>) -> Result<Option<Created>, StoreError> {
+    async fn make(
+        &self,
+        new: NewJob,
+        once: Option<(String, Once)>,
+        hold: Option<Arc<Hold>>,
+    ) -> Result<Option<Created>, StoreError> {
         let input = new.input.clone();
         let request = Request::Create(Box::new(new.clone()), once);
-        match self.submit(new.spec.key, request).await? {
+        match verdict(self.ask(Ask::OfJob(new.spec.key, request), hold)?).await? {
             Verdict::Applied(changed) => {
                 Ok(Some(Created { job: changed.job, input, lines: changed.lines, how: Creation::Made }))
             }
@@ -496,12 +499,12 @@ impl JobStore {
     }
 
     fn enqueue(&self, key: JobKey, request: Request) -> Result<Reply, StoreError> {
-        self.ask(Ask::OfJob(key, request))
+        self.ask(Ask::OfJob(key, request), None)
     }
 
-    fn ask(&self, ask: Ask) -> Result<Reply, StoreError> {
+    fn ask(&self, ask: Ask, hold: Option<Arc<Hold>>) -> Result<Reply, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.push(Submission { ask, conflicts: 0, reply })?;
+        self.inner.queue.push(Submission { ask, conflicts: 0, reply, hold })?;
         Ok(answer)
     }
 }
@@ -536,25 +539,5 @@ impl Submitted {
                 Err(StoreError::NotFound(self.id))
             }
         }
-    }
-}
-
-/// Holds an idempotency key while its first request is under way.
-struct Creating<'a> {
-    inner: &'a Inner,
-    entry: (Tenant, String),
-}
-
-impl<'a> Creating<'a> {
-    fn reserve(inner: &'a Inner, tenant: Tenant, key: &str) -> Result<Self, StoreError> {
-        let entry = (tenant, key.to_owned());
-        let mut creating = inner.creating.lock().unwrap_or_else(PoisonError::into_inner);
-        if creating.insert(entry.clone()) { Ok(Self { inner, entry }) } else { Err(StoreError::IdempotencyInProgress) }
-    }
-}
-
-impl Drop for Creating<'_> {
-    fn drop(&mut self) {
-        self.inner.creating.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry);
     }
 }

@@ -11,7 +11,7 @@ use tokio::{select, time::sleep};
 use crate::{
     job::{Seconds, Timestamp},
     metrics::SweepMetrics,
-    store::{JobStore, StoreError},
+    store::{JobStore, StoreError, Sweep},
     tasks::Stop,
 };
 
@@ -64,9 +64,12 @@ impl Sweeper {
 
     async fn sweep(&self) -> Result<(), StoreError> {
         loop {
-            let (count, swept) = self.store.sweep(self.settings.jobs_max).await?;
+            let Sweep { count, swept, failed } = self.store.sweep(self.settings.jobs_max).await?;
             for effect in swept {
                 self.metrics.count(effect.as_str());
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
             if count < self.settings.jobs_max {
                 return Ok(());

@@ -44,8 +44,10 @@ impl Job {
         let done = u128::from(self.progress.hundredths());
         let left = u128::from(Progress::FULL.hundredths()) - done;
         let elapsed_ms = u128::from(self.updated_at.0.saturating_sub(started_at.0));
-        let eta_ms = (elapsed_ms * left).checked_div(done)?;
-        u64::try_from(eta_ms.div_ceil(1000)).ok()
+        if done == 0 {
+            return None;
+        }
+        u64::try_from((elapsed_ms * left).div_ceil(done * 1000)).ok()
     }
 
     /// The next moment at which something happens to it that nobody asks for; it may be past. Moves with each renewal of

@@ -40,8 +40,11 @@ impl Waiting {
     }
 
     pub(super) fn send(self) {
+        let Submission { reply, hold, .. } = self.submission;
+        // Before the answer: whoever has it may use the key again at once.
+        drop(hold);
         // Whoever asked may have gone away; the change stands all the same.
-        let _gone = self.submission.reply.send(self.verdict);
+        let _gone = reply.send(self.verdict);
     }
 }
 
@@ -123,11 +126,10 @@ impl Batch {
                 *claims.entry((*tenant, kinds)).or_default() += 1;
             }
         }
-        let all: usize = claims.values().sum();
-        let query = |((tenant, kinds), _): ((Tenant, &Vec<Kind>), usize)| QueueQuery {
+        let query = |((tenant, kinds), claims): ((Tenant, &Vec<Kind>), usize)| QueueQuery {
             tenant,
             kinds: kinds.clone(),
-            jobs_max: all + CANDIDATES_SPARE,
+            jobs_max: claims + CANDIDATES_SPARE,
         };
         claims.into_iter().map(query).collect()
     }
@@ -167,9 +169,14 @@ impl Batch {
         }
     }
 
-    /// Gives a worker the first job that is still queued when its turn comes.
+    /// Gives a worker the first job that is still queued when its turn comes, unless it has gone away.
     fn claim(&mut self, submission: Submission, settings: &Settings, now: Timestamp) {
         let Ask::ForJob(request) = &submission.ask else { return };
+        if submission.reply.is_closed() {
+            return;
+        }
+        // Whether a job is another's because of this very batch: then there are others after it.
+        let mut is_overtaken = false;
         let queue = (request.tenant, request.kinds.clone());
         loop {
             let stored = match self.queues.get_mut(&queue) {
@@ -179,7 +186,11 @@ impl Batch {
                 }
                 Some(Ok(candidates)) => match candidates.jobs.pop_front() {
                     Some(stored) => stored,
-                    None if candidates.may_be_more => return self.later.push(submission),
+                    None if candidates.may_be_more && is_overtaken => return self.later.push(submission),
+                    // Those that stand in the queue are none: looking again would find the same.
+                    None if candidates.may_be_more => {
+                        return self.answered.push(Waiting::new(submission, Err(StoreError::Contended)));
+                    }
                     None => return self.answered.push(Waiting::new(submission, Ok(Verdict::Nothing))),
                 },
                 None => return self.later.push(submission),
@@ -191,6 +202,7 @@ impl Batch {
             if let Some(verdict) = work.claim(request, settings, now) {
                 return work.waiting.push(Waiting::new(submission, Ok(verdict)));
             }
+            is_overtaken |= !work.is_untouched();
         }
     }
 
@@ -294,6 +306,8 @@ impl Work {
 
     fn delete(&mut self, settings: &Settings, now: Timestamp) -> Verdict {
         self.now = None;
+        self.lines.clear();
+        self.attempts.clear();
         self.fate = Fate::Deleted { reserved_until: now.after(settings.deleted_retain_seconds) };
         Verdict::Deleted
     }

@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Caller, Creating, IdempotencyKey, JobStore, StoreError,
+    Caller, IdempotencyKey, JobStore, StoreError,
     committer::Verdict,
     queue::{Ask, ClaimRequest},
+    reserved::Hold,
     verdict,
 };
-use crate::job::{Claim, Job, Json, Kind, State, Timestamp};
+use crate::job::{Claim, Job, Json, Kind, Timestamp};
 
 /// What a worker wants.
 #[derive(Clone, Debug)]
@@ -47,9 +48,9 @@ impl JobStore {
         key: Option<IdempotencyKey>,
     ) -> Result<Option<Claimed>, StoreError> {
         let Some(IdempotencyKey { key, fingerprint }) = key else {
-            return self.next_job(caller, &wish, None).await;
+            return self.next_job(caller, &wish, None, None).await;
         };
-        let _reserved = Creating::reserve(&self.inner, caller.tenant, &key)?;
+        let hold = self.inner.reserved.hold(caller.tenant, &key)?;
         let now = self.inner.clock.now();
         if let Some(once) = self.inner.engine.once(caller.tenant, &key, now).await? {
             if once.fingerprint != fingerprint {
@@ -58,7 +59,8 @@ impl JobStore {
             match self.read(caller, &once.id).await {
                 Ok(snapshot) => {
                     let job = snapshot.job();
-                    if job.attempt == once.attempt && job.state == State::Processing {
+                    let is_leased = job.lease_expires_at.is_some_and(|at| at > now);
+                    if job.attempt == once.attempt && is_leased {
                         let input = self.input(&snapshot).await?;
                         return Ok(Some(Claimed { job: job.clone(), input, is_replayed: true }));
                     }
@@ -69,7 +71,7 @@ impl JobStore {
             }
         }
         let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
-        self.next_job(caller, &wish, Some((key, fingerprint, expires_at))).await
+        self.next_job(caller, &wish, Some((key, fingerprint, expires_at)), Some(hold)).await
     }
 
     async fn next_job(
@@ -77,6 +79,7 @@ impl JobStore {
         caller: Caller,
         wish: &Wish,
         once: Option<(String, [u8; 32], Timestamp)>,
+        hold: Option<Arc<Hold>>,
     ) -> Result<Option<Claimed>, StoreError> {
         let until = Instant::now() + wish.wait;
         let mut claimant = self.inner.claims.register(caller.tenant, &wish.kinds);
@@ -87,7 +90,7 @@ impl JobStore {
                 claim: wish.claim.clone(),
                 once: once.clone(),
             };
-            let found = match verdict(self.ask(Ask::ForJob(Box::new(request)))?).await? {
+            let found = match verdict(self.ask(Ask::ForJob(Box::new(request)), hold.clone())?).await? {
                 Verdict::Applied(changed) => Some(changed.job),
                 Verdict::Stood | Verdict::Deleted | Verdict::Nothing | Verdict::Swept(_) => None,
             };

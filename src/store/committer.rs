@@ -132,8 +132,9 @@ impl Committer {
             Ok(outcomes) => self.settle(works, outcomes, batch),
             Err(error) => {
                 self.published();
-                batch.answered.into_iter().for_each(Waiting::send);
-                for waiting in works.into_iter().flat_map(|work| work.waiting) {
+                // Also whoever was told that there is no job: others may not have got theirs.
+                let works = works.into_iter().flat_map(|work| work.waiting);
+                for waiting in works.chain(batch.answered) {
                     waiting.answer(Err(error.clone().into()));
                 }
                 batch.later
@@ -226,7 +227,9 @@ impl Committer {
         let before = before.map(|stored| &*stored.job);
         let moved = Moved::of(before, now.as_ref().map(|stored| &*stored.job));
         let is_queued = |job: &Job| job.state == State::Queued;
-        let is_new_in_queue = |job: &&Arc<Job>| is_queued(job) && !before.is_some_and(is_queued);
+        // Also one that was taken and came back meanwhile.
+        let stood = |job: &Job| before.is_some_and(|before| is_queued(before) && before.attempt == job.attempt);
+        let is_new_in_queue = |job: &&Arc<Job>| is_queued(job) && !stood(job);
         let has_come = now.as_ref().map(|stored| &stored.job).filter(is_new_in_queue).cloned();
         match now {
             Some(stored) => self.cache.put(key.clone(), stored),

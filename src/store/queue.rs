@@ -6,12 +6,12 @@
 
 use std::{
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{StoreError, committer::Verdict};
+use super::{StoreError, committer::Verdict, reserved::Hold};
 use crate::{
     engine::Once,
     job::{Change, Claim, Guard, JobKey, Kind, NewJob, Tenant, Timestamp},
@@ -87,6 +87,8 @@ pub(super) struct Submission {
     pub(super) ask: Ask,
     /// How often another writer was faster.
     pub(super) conflicts: u32,
+    /// The idempotency key that this is asked under, which is held until it is settled.
+    pub(super) hold: Option<Arc<Hold>>,
     pub(super) reply: oneshot::Sender<Result<Verdict, StoreError>>,
 }
 

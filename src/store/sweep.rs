@@ -1,7 +1,7 @@
 //! Doing what is due: leases that have run out, attempts and waits that took too long, done jobs that are kept no longer.
 
 use super::{JobStore, StoreError, committer::Verdict, queue::Request, verdict};
-use crate::job::Status;
+use crate::{engine::EngineError, job::Status};
 
 /// What came of a job whose time had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,17 @@ pub enum Swept {
     Cancelled,
     /// It is gone.
     Removed,
+}
+
+/// What came of a look at what is due.
+#[derive(Debug)]
+pub struct Sweep {
+    /// How many jobs came up.
+    pub count: usize,
+    /// What came of those of which something was due: of most nothing is, since their leases were renewed.
+    pub swept: Vec<Swept>,
+    /// Why something was not done; it comes up again.
+    pub failed: Option<StoreError>,
 }
 
 impl Swept {
@@ -38,24 +49,27 @@ impl Swept {
 }
 
 impl JobStore {
-    /// Does what is due by now of so many jobs at the most, each for itself. How many came up, and what came of those of
-    /// which something was due: of most nothing is, since their leases were renewed.
+    /// Does what is due by now of so many jobs at the most, each for itself.
     ///
     /// # Errors
-    /// The store's own. What was not done comes up again.
-    pub async fn sweep(&self, jobs_max: usize) -> Result<(usize, Vec<Swept>), StoreError> {
+    /// The store's own, when it is not known what is due.
+    pub async fn sweep(&self, jobs_max: usize) -> Result<Sweep, StoreError> {
         let due = self.inner.engine.due(self.inner.clock.now(), jobs_max).await?;
         let count = due.len();
         let replies: Vec<_> = due.into_iter().map(|key| self.enqueue(key, Request::Sweep)).collect();
-        let mut swept = Vec::new();
+        let (mut swept, mut failed) = (Vec::new(), None);
         for reply in replies {
-            match verdict(reply?).await {
+            let outcome = match reply {
+                Ok(reply) => verdict(reply).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
                 Ok(Verdict::Swept(effect)) => swept.extend(effect),
-                // Somebody was faster.
-                Ok(_) | Err(StoreError::NotFound(_) | StoreError::Rejected(_)) => {}
-                Err(error) => return Err(error),
+                // Somebody was faster; or it is damaged, which is said to those who read it.
+                Ok(_) | Err(StoreError::NotFound(_) | StoreError::Engine(EngineError::Corrupt(_))) => {}
+                Err(error) => failed = Some(error),
             }
         }
-        Ok((count, swept))
+        Ok(Sweep { count, swept, failed })
     }
 }

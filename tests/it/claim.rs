@@ -91,6 +91,32 @@ each_engine!(the_first_of_the_highest_priority_comes_first, |server| async move 
     claim(server, &["k"], "w").await.is(204);
 });
 
+each_engine!(a_job_that_was_taken_and_given_back_in_one_commit_waits_once, |server| async move {
+    // More of them than a claim looks at.
+    const JOBS: usize = 40;
+    for number in 0..JOBS {
+        let id = format!("j{number}");
+        server.put(&format!("/jobs/{id}"), json!({"kind": "k", "priority": 5})).await.is(201);
+        server.pass(Duration::from_millis(3));
+        let there_and_back = json!([
+            {"op": "patch", "id": id, "status": "processing"}, {"op": "patch", "id": id, "status": "queued"}
+        ]);
+        server.post("/batch", there_and_back).await.is(200);
+        assert_eq!(server.read(&id).await["attempt"], 2);
+    }
+    for _ in 0..JOBS / 2 {
+        let job = claim(server, &["k"], "w").await.is(200).json();
+        server.patch(job["id"].as_str().unwrap(), json!({"attempt": 2, "status": "completed"})).await.is(200);
+    }
+    for _ in JOBS / 2..JOBS {
+        let job = claim(server, &["k"], "w").await.is(200).json();
+        server.delete(&format!("/jobs/{}", job["id"].as_str().unwrap())).await.is(204);
+    }
+    claim(server, &["k"], "w").await.is(204);
+    server.job("last", "k").await;
+    assert_eq!(claim(server, &["k"], "w").await.is(200).json()["id"], "last");
+});
+
 each_engine!(a_job_goes_to_one_worker, |server| async move {
     const JOBS: usize = 60;
     let mut claims = JoinSet::new();

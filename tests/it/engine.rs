@@ -14,7 +14,7 @@ use milepost::{
     engine::{
         Cursor, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Order, Outcome, Put, QueueQuery, Stored,
         Write,
-        sqlite::{Settings, Sqlite},
+        sqlite::{self, Settings, Sqlite},
     },
     job::{
         Append, Attempt, Change, Edit, Guard, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, Limits,
@@ -427,6 +427,13 @@ async fn a_store_of_an_older_format_gets_queues_and_deadlines() {
     assert_eq!(dropped, 4, "each stood in its table");
     file.execute_batch("DROP TABLE attempts; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
     drop(file);
+    // An export reads it as it is.
+    let mut exported = sqlite::export(directory.path()).unwrap();
+    let mut pieces = Vec::new();
+    while let Some(piece) = exported.recv().await {
+        pieces.push(piece.unwrap());
+    }
+    assert_eq!(pieces.len(), 5, "four jobs and the end");
     let engine = open(directory.path());
     assert_eq!(queue(&engine, "k").await, ["high", "other", "low"]);
     let lost_at = NOW.after(Seconds(30));

@@ -77,7 +77,7 @@ async fn begin(server: &Server, id: &str, stand: Stand, races: [Act; 2]) {
     match stand {
         Queued => {}
         Leased => {
-            claim(server, id).await.is(200);
+            claim(server, id, 5).await.is(200);
             server.patch(id, json!({"attempt": 1, "progress_pct": 1})).await.is(200);
         }
         Completed => drop(server.patch(id, json!({"status": "completed"})).await.is(200)),
@@ -85,8 +85,8 @@ async fn begin(server: &Server, id: &str, stand: Stand, races: [Act; 2]) {
     }
 }
 
-fn claim(server: &Server, kind: &str) -> Call {
-    server.post("/jobs/claim", json!({"kinds": [kind], "worker": "w", "lease_seconds": 5}))
+fn claim(server: &Server, kind: &str, lease_seconds: u32) -> Call {
+    server.post("/jobs/claim", json!({"kinds": [kind], "worker": "w", "lease_seconds": lease_seconds}))
 }
 
 /// What asks for it, if anybody does.
@@ -103,7 +103,7 @@ fn call(server: &Server, id: &str, act: Act, stand: Stand) -> Option<Call> {
         Fail => Some(end("failed")),
         Cancel => Some(ask("cancel")),
         Retry => Some(ask("retry")),
-        Claim => Some(claim(server, id)),
+        Claim => Some(claim(server, id, 60)),
         Delete => Some(server.delete(&format!("/jobs/{id}"))),
         Expire => None,
     }

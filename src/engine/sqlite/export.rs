@@ -3,8 +3,11 @@
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{attempts, error::fault, log::Rows, read, record::Table, sql};
-use crate::engine::{EngineError, Exported};
+use super::{attempts, error::fault, log::Rows, read, record::Table, schema, sql};
+use crate::{
+    engine::{EngineError, Exported},
+    job::Attempt,
+};
 
 /// Pieces read ahead of whoever takes them. Each is a job, or a row of a log.
 const AHEAD: usize = 4;
@@ -26,6 +29,8 @@ fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineEr
     let mut numbers =
         connection.prepare("SELECT job FROM heads WHERE job > ?1 ORDER BY job LIMIT 1000").map_err(fault)?;
     let mut rows = Rows::new(connection)?;
+    // A store that has not been served since an update is read as it is.
+    let has_attempts = schema::format(connection)? >= schema::WITH_ATTEMPTS;
     let mut after = 0;
     loop {
         let chunk = numbers.query_map([sql(after)], |row| row.get::<_, i64>(0)).map_err(fault)?;
@@ -40,7 +45,9 @@ fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineEr
             let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
             let input = read::json(connection, Table::Inputs, number)?;
             let dropped = stored.job.log.dropped;
-            let attempts = attempts::read(connection, number, stored.job.attempt)?;
+            let before = stored.job.attempt;
+            let has_past = has_attempts && before > Attempt::FIRST;
+            let attempts = if has_past { attempts::read(connection, number, before)? } else { Vec::new() };
             let has_lines = stored.job.log.count > dropped;
             if pieces.blocking_send(Ok(Exported::Job(stored.job, input, attempts))).is_err() {
                 return Ok(());

@@ -97,12 +97,14 @@ pub(super) fn queued(connection: &Connection, query: &QueueQuery) -> Result<Vec<
 
 /// Jobs that may have come to a deadline, see [`Engine::due`](crate::engine::Engine::due).
 pub(super) fn due(connection: &Connection, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError> {
-    let mut select = statement(connection, "SELECT job FROM deadlines WHERE at <= ?1 ORDER BY at, job LIMIT ?2")?;
-    let jobs_max = i64::try_from(jobs_max).unwrap_or(i64::MAX);
-    let rows = select.query_map((sql(now.0), jobs_max), |row| row.get::<_, i64>(0)).map_err(fault)?;
-    let numbers = rows.collect::<Result<Vec<_>, _>>().map_err(fault)?;
-    let mut keys = Vec::with_capacity(numbers.len());
-    for number in numbers {
+    let mut select = statement(connection, "SELECT job FROM deadlines WHERE at <= ?1 ORDER BY at, job")?;
+    let mut rows = select.query([sql(now.0)]).map_err(fault)?;
+    let mut keys = Vec::new();
+    // What cannot be read is passed by, so that it is not in the way of others.
+    while keys.len() < jobs_max
+        && let Some(row) = rows.next().map_err(fault)?
+    {
+        let number: i64 = row.get(0).map_err(fault)?;
         match read::job(connection, number as u64, false) {
             Ok(stored) => keys.extend(stored.map(|stored| stored.job.key().clone())),
             // Said whenever somebody reads it, which is less often.

@@ -74,6 +74,9 @@ const MIGRATIONS: &[Migration] = &[
     ),
 ];
 
+/// The first format that has a job's attempts.
+pub(super) const WITH_ATTEMPTS: i64 = 5;
+
 /// A step from one format to the next.
 struct Migration {
     /// The tables it makes.
@@ -149,8 +152,13 @@ fn check_format(connection: &Connection) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// The format of a store.
+pub(super) fn format(connection: &Connection) -> Result<i64, EngineError> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)
+}
+
 fn migrate(connection: &Connection) -> Result<(), EngineError> {
-    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
+    let format = format(connection)?;
     let done = usize::try_from(format).unwrap_or(0);
     for (index, Migration { tables, fill }) in MIGRATIONS.iter().enumerate().skip(done) {
         let number = index + 1;

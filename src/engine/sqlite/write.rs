@@ -275,10 +275,13 @@ impl Tables {
         }
         self.append(connection, number, &rows)?;
         schedule::arm(connection, number, place.armed_at, next.armed_at)?;
-        if before.status() != job.status() {
+        // Of a job that was taken and came back in one commit only the time of its wait is another.
+        if before.status() != job.status() || before.queued_at != job.queued_at {
             let kind = self.kind(connection, job.key().tenant, &job.spec.kind)?.unwrap_or_default();
-            self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
             schedule::queue(connection, number, kind, Some(before), Some(job))?;
+            if before.status() != job.status() {
+                self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
+            }
         }
         if before.result != job.result {
             match &job.result {

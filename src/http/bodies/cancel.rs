@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Default, ToSchema)]
 #[schema(as = Cancel)]
 pub(in crate::http) struct CancelBody {
-    /// Why, for whoever reads the job later: at most 256 bytes without control characters.
+    /// Why, for whoever reads the job later, if it ends with this request: at most 256 bytes without control characters.
     #[schema(value_type = Option<String>, max_length = 256)]
     reason: Option<Stage>,
 }
