@@ -6,15 +6,14 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Sequence
 
+from . import stores
 from .measures import Bench
 from .servers import BenchFailed, Server, ask
 
 CLAIMS = 2_000
 WAKES = 300
-FILL_OPERATIONS = 500
-FILL_CONNECTIONS = 4
 IDLE_SECONDS = 10
 SETTLE_SECONDS = 2
 
@@ -36,10 +35,10 @@ def claims(bench: Bench) -> Run:
     with bench.serve(bench.scratch / "claims", config) as service:
         empty = _idle_cores(service)
         print(f"bench: making {jobs:,} queued jobs", flush=True)
-        _fill(service, jobs, lambda number: QUEUED % (number, number % 7, number))
+        stores.fill(service, jobs, lambda number: QUEUED % (number, number % 7, number))
         found = {"jobs": jobs, "claimed": _claimed(service), "woken": _woken(service)}
         print(f"bench: making {jobs:,} leased jobs", flush=True)
-        _fill(service, jobs, lambda number: LEASED % (number, 0, number))
+        stores.fill(service, jobs, lambda number: LEASED % (number, 0, number))
         return {**found, "cores_empty": empty, "cores_leased": _idle_cores(service)}
 
 
@@ -102,32 +101,6 @@ def _idle_cores(service: Server) -> float:
     usage = service.usage()
     time.sleep(IDLE_SECONDS)
     return service.usage().since(usage).cpu_seconds / IDLE_SECONDS
-
-
-def _fill(service: Server, jobs: int, create: Callable[[int], str]) -> None:
-    starts = iter(range(0, jobs, FILL_OPERATIONS))
-    lock, failures = threading.Lock(), []
-
-    def work() -> None:
-        connection = service.connection()
-        while not failures:
-            with lock:
-                start = next(starts, None)
-            if start is None:
-                break
-            numbers = range(start, min(start + FILL_OPERATIONS, jobs))
-            answer = ask(connection, "POST", "/batch", "[" + ",".join(map(create, numbers)) + "]")
-            if answer.status != 200 or answer.body.count(b'{"status":201,') != len(numbers):
-                failures.append(f"{answer.status}: {answer.body[:300]!r}")
-        connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(FILL_CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise BenchFailed(f"the jobs could not be made: {failures[0]}")
 
 
 def _spread(seconds: Sequence[float]) -> Run:

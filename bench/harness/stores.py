@@ -39,7 +39,7 @@ def kept(jobs: int, make_server: MakeServer) -> Path:
         home.mkdir(parents=True)
         print(f"bench: making a store of {jobs:,} jobs of {LINES} lines", flush=True)
         with make_server(store) as server:
-            _fill(server, jobs)
+            fill(server, jobs, _create)
         complete.touch()
     return store
 
@@ -98,7 +98,8 @@ def versions(server: Server, jobs: int) -> int:
     return total
 
 
-def _fill(server: Server, jobs: int) -> None:
+def fill(server: Server, jobs: int, create: Callable[[int], str]) -> None:
+    """Makes so many jobs, each by an operation of a batch."""
     starts = iter(range(0, jobs, FILL_OPERATIONS))
     lock, failures = threading.Lock(), []
 
@@ -110,7 +111,7 @@ def _fill(server: Server, jobs: int) -> None:
             if start is None:
                 break
             numbers = range(start, min(start + FILL_OPERATIONS, jobs))
-            body = "[" + ",".join(map(_create, numbers)) + "]"
+            body = "[" + ",".join(map(create, numbers)) + "]"
             answer = ask(connection, "POST", "/batch", body)
             made = answer.body.count(b'{"status":201,')
             if answer.status != 200 or made != len(numbers):
