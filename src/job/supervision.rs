@@ -41,13 +41,11 @@ impl Job {
     /// up; `None` before it has come anywhere.
     pub fn eta_seconds(&self) -> Option<u64> {
         let (State::Processing, Some(started_at)) = (self.state, self.started_at) else { return None };
-        let done = u128::from(self.progress.hundredths());
-        let left = u128::from(Progress::FULL.hundredths()) - done;
-        let elapsed_ms = u128::from(self.updated_at.0.saturating_sub(started_at.0));
-        if done == 0 {
-            return None;
-        }
-        u64::try_from((elapsed_ms * left).div_ceil(done * 1000)).ok()
+        let done = u64::from(self.progress.hundredths());
+        let left = u64::from(Progress::FULL.hundredths()) - done;
+        let elapsed_ms = self.updated_at.0.saturating_sub(started_at.0);
+        // Never near the bound: it is what is left of 58,000 years.
+        (done > 0).then(|| elapsed_ms.saturating_mul(left).div_ceil(done * 1000))
     }
 
     /// The next moment at which something happens to it that nobody asks for; it may be past. Moves with each renewal of
