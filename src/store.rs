@@ -28,7 +28,7 @@ use self::{
     claims::Claims,
     committer::{Changed, Horizon, Reply, Verdict},
     queue::{Ask, Queue, Request, Submission},
-    reserved::{Hold, Reserved},
+    reserved::{Held, Reserved},
 };
 pub use self::{
     cache::Snapshot,
@@ -39,7 +39,7 @@ pub use self::{
 };
 use crate::{
     clock::Clock,
-    engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Page},
+    engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Page},
     job::{
         Append, Attempt, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, PastAttempt,
         Seconds, Seq, Tenant,
@@ -222,20 +222,13 @@ impl JobStore {
         new: NewJob,
         key: Option<IdempotencyKey>,
     ) -> Result<Created, StoreError> {
-        let Some(IdempotencyKey { key, fingerprint }) = key else {
-            return self.make(new, None, None).await?.ok_or(StoreError::Contended);
+        let Some(key) = key else {
+            return self.make(new, None).await?.ok_or(StoreError::Contended);
         };
-        let hold = self.inner.reserved.hold(caller.tenant, &key)?;
-        let now = self.inner.clock.now();
-        if let Some(once) = self.inner.engine.once(caller.tenant, &key, now).await? {
-            if once.fingerprint != fingerprint {
-                return Err(StoreError::IdempotencyMismatch);
-            }
-            return self.standing(caller, &once.id, Creation::Replayed).await;
+        match self.held(caller, key).await? {
+            (_, Some(earlier)) => self.standing(caller, &earlier.id, Creation::Replayed).await,
+            (held, None) => self.make(new, Some(held)).await?.ok_or(StoreError::Contended),
         }
-        let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
-        let once = Once { fingerprint, id: new.spec.key.id.clone(), attempt: Attempt::FIRST, expires_at };
-        self.make(new, Some((key, once)), Some(hold)).await?.ok_or(StoreError::Contended)
     }
 
     /// Makes sure that a job of the id in `new` exists; one that stands is left alone.
@@ -248,7 +241,7 @@ impl JobStore {
         let kind = new.spec.kind.clone();
         // What memory does not have is not looked for first: creations are made in the order in which they are asked for.
         let is_known = self.inner.cache.get(&key).is_some();
-        if !is_known && let Some(created) = self.make(new, None, None).await? {
+        if !is_known && let Some(created) = self.make(new, None).await? {
             return Ok(created);
         }
         let standing = self.standing(caller, &key.id, Creation::Stood).await?;
@@ -462,15 +455,10 @@ impl JobStore {
         self.inner.queue.close();
     }
 
-    async fn make(
-        &self,
-        new: NewJob,
-        once: Option<(String, Once)>,
-        hold: Option<Arc<Hold>>,
-    ) -> Result<Option<Created>, StoreError> {
+    async fn make(&self, new: NewJob, held: Option<Held>) -> Result<Option<Created>, StoreError> {
         let input = new.input.clone();
-        let request = Request::Create(Box::new(new.clone()), once);
-        match verdict(self.ask(Ask::OfJob(new.spec.key, request), hold)?).await? {
+        let request = Request::Create(Box::new(new.clone()), held);
+        match self.submit(new.spec.key, request).await? {
             Verdict::Applied(changed) => {
                 Ok(Some(Created { job: changed.job, input, lines: changed.lines, how: Creation::Made }))
             }
@@ -499,12 +487,12 @@ impl JobStore {
     }
 
     fn enqueue(&self, key: JobKey, request: Request) -> Result<Reply, StoreError> {
-        self.ask(Ask::OfJob(key, request), None)
+        self.ask(Ask::OfJob(key, request))
     }
 
-    fn ask(&self, ask: Ask, hold: Option<Arc<Hold>>) -> Result<Reply, StoreError> {
+    fn ask(&self, ask: Ask) -> Result<Reply, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.inner.queue.push(Submission { ask, conflicts: 0, reply, hold })?;
+        self.inner.queue.push(Submission { ask, conflicts: 0, reply })?;
         Ok(answer)
     }
 }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
-
 use super::{
     Job,
     id::Attempt,
@@ -48,12 +46,6 @@ impl AttemptEnd {
             Self::Done(outcome) => outcome.as_str(),
             Self::GivenBack => "given_back",
         }
-    }
-}
-
-impl Serialize for AttemptEnd {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -40,9 +40,9 @@ impl Waiting {
     }
 
     pub(super) fn send(self) {
-        let Submission { reply, hold, .. } = self.submission;
-        // Before the answer: whoever has it may use the key again at once.
-        drop(hold);
+        let Submission { ask, reply, .. } = self.submission;
+        // Before the answer: whoever has it may use the key again at once that this holds.
+        drop(ask);
         // Whoever asked may have gone away; the change stands all the same.
         let _gone = reply.send(self.verdict);
     }
@@ -255,10 +255,10 @@ impl Work {
             return Err(fault.clone().into());
         }
         match (request, &self.now) {
-            (Request::Create(new, once), None) => {
+            (Request::Create(new, held), None) => {
                 let applied = Job::create(new, &settings.limits, now);
                 self.fate = Fate::Made { input: new.input.clone() };
-                self.once.clone_from(once);
+                self.once = held.as_ref().map(|held| held.once(&self.key.id, applied.next.attempt));
                 Ok(self.take(applied))
             }
             (Request::Create(..), Some(_)) => Ok(Verdict::Stood),
@@ -293,14 +293,9 @@ impl Work {
 
     /// The job in a worker's hands; `None` if it is no longer queued.
     fn claim(&mut self, request: &ClaimRequest, settings: &Settings, now: Timestamp) -> Option<Verdict> {
-        let job = self.now.as_ref().filter(|_| !matches!(self.fate, Fate::Deleted { .. }))?;
         let change = Change::Claim(request.claim.clone());
-        let applied = job.apply(&change, &Guard::default(), &settings.limits, now).ok()?;
-        let attempt = applied.next.attempt;
-        self.once = request.once.as_ref().map(|(name, fingerprint, expires_at)| {
-            let (fingerprint, expires_at) = (*fingerprint, *expires_at);
-            (name.clone(), Once { fingerprint, id: self.key.id.clone(), attempt, expires_at })
-        });
+        let applied = self.now.as_ref()?.apply(&change, &Guard::default(), &settings.limits, now).ok()?;
+        self.once = request.held.as_ref().map(|held| held.once(&self.key.id, applied.next.attempt));
         Some(self.take(applied))
     }
 

@@ -8,10 +8,10 @@ use super::{
     Caller, IdempotencyKey, JobStore, StoreError,
     committer::Verdict,
     queue::{Ask, ClaimRequest},
-    reserved::Hold,
+    reserved::Held,
     verdict,
 };
-use crate::job::{Claim, Job, Json, Kind, Timestamp};
+use crate::job::{Claim, Job, Json, Kind};
 
 /// What a worker wants.
 #[derive(Clone, Debug)]
@@ -47,20 +47,16 @@ impl JobStore {
         wish: Wish,
         key: Option<IdempotencyKey>,
     ) -> Result<Option<Claimed>, StoreError> {
-        let Some(IdempotencyKey { key, fingerprint }) = key else {
-            return self.next_job(caller, &wish, None, None).await;
+        let Some(key) = key else {
+            return self.next_job(caller, &wish, None).await;
         };
-        let hold = self.inner.reserved.hold(caller.tenant, &key)?;
-        let now = self.inner.clock.now();
-        if let Some(once) = self.inner.engine.once(caller.tenant, &key, now).await? {
-            if once.fingerprint != fingerprint {
-                return Err(StoreError::IdempotencyMismatch);
-            }
-            match self.read(caller, &once.id).await {
+        let (held, earlier) = self.held(caller, key).await?;
+        if let Some(earlier) = earlier {
+            match self.read(caller, &earlier.id).await {
                 Ok(snapshot) => {
                     let job = snapshot.job();
-                    let is_leased = job.lease_expires_at.is_some_and(|at| at > now);
-                    if job.attempt == once.attempt && is_leased {
+                    let is_leased = job.lease_expires_at.is_some_and(|at| at > self.inner.clock.now());
+                    if job.attempt == earlier.attempt && is_leased {
                         let input = self.input(&snapshot).await?;
                         return Ok(Some(Claimed { job: job.clone(), input, is_replayed: true }));
                     }
@@ -70,17 +66,10 @@ impl JobStore {
                 Err(error) => return Err(error),
             }
         }
-        let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
-        self.next_job(caller, &wish, Some((key, fingerprint, expires_at)), Some(hold)).await
+        self.next_job(caller, &wish, Some(held)).await
     }
 
-    async fn next_job(
-        &self,
-        caller: Caller,
-        wish: &Wish,
-        once: Option<(String, [u8; 32], Timestamp)>,
-        hold: Option<Arc<Hold>>,
-    ) -> Result<Option<Claimed>, StoreError> {
+    async fn next_job(&self, caller: Caller, wish: &Wish, held: Option<Held>) -> Result<Option<Claimed>, StoreError> {
         let until = Instant::now() + wish.wait;
         let mut claimant = self.inner.claims.register(caller.tenant, &wish.kinds);
         loop {
@@ -88,9 +77,9 @@ impl JobStore {
                 tenant: caller.tenant,
                 kinds: wish.kinds.clone(),
                 claim: wish.claim.clone(),
-                once: once.clone(),
+                held: held.clone(),
             };
-            let found = match verdict(self.ask(Ask::ForJob(Box::new(request)), hold.clone())?).await? {
+            let found = match verdict(self.ask(Ask::ForJob(Box::new(request)))?).await? {
                 Verdict::Applied(changed) => Some(changed.job),
                 Verdict::Stood | Verdict::Deleted | Verdict::Nothing | Verdict::Swept(_) => None,
             };

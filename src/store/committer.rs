@@ -226,10 +226,9 @@ impl Committer {
     fn publish_one(&self, key: &JobKey, before: Option<&Stored>, now: Option<Stored>) {
         let before = before.map(|stored| &*stored.job);
         let moved = Moved::of(before, now.as_ref().map(|stored| &*stored.job));
-        let is_queued = |job: &Job| job.state == State::Queued;
-        // Also one that was taken and came back meanwhile.
-        let stood = |job: &Job| before.is_some_and(|before| is_queued(before) && before.attempt == job.attempt);
-        let is_new_in_queue = |job: &&Arc<Job>| is_queued(job) && !stood(job);
+        // Where it waits; one that was taken and came back meanwhile waits anew.
+        let waits = |job: &Job| (job.state == State::Queued).then_some(job.attempt);
+        let is_new_in_queue = |job: &&Arc<Job>| waits(job).is_some() && before.and_then(waits) != waits(job);
         let has_come = now.as_ref().map(|stored| &stored.job).filter(is_new_in_queue).cloned();
         match now {
             Some(stored) => self.cache.put(key.clone(), stored),

@@ -6,22 +6,19 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{StoreError, committer::Verdict, reserved::Hold};
-use crate::{
-    engine::Once,
-    job::{Change, Claim, Guard, JobKey, Kind, NewJob, Tenant, Timestamp},
-};
+use super::{StoreError, committer::Verdict, reserved::Held};
+use crate::job::{Change, Claim, Guard, JobKey, Kind, NewJob, Tenant};
 
 /// What is asked of one job.
 #[derive(Debug)]
 pub(super) enum Request {
     /// Make it, under an idempotency key if there is one.
-    Create(Box<NewJob>, Option<(String, Once)>),
+    Create(Box<NewJob>, Option<Held>),
     /// Change it.
     Change(Box<Change>, Guard),
     /// Remove it.
@@ -48,8 +45,8 @@ pub(super) struct ClaimRequest {
     pub(super) tenant: Tenant,
     pub(super) kinds: Vec<Kind>,
     pub(super) claim: Claim,
-    /// The key under which this happens only once, the digest of the request, and until when it is remembered.
-    pub(super) once: Option<(String, [u8; 32], Timestamp)>,
+    /// The key under which this happens only once.
+    pub(super) held: Option<Held>,
 }
 
 /// What is asked.
@@ -87,8 +84,6 @@ pub(super) struct Submission {
     pub(super) ask: Ask,
     /// How often another writer was faster.
     pub(super) conflicts: u32,
-    /// The idempotency key that this is asked under, which is held until it is settled.
-    pub(super) hold: Option<Arc<Hold>>,
     pub(super) reply: oneshot::Sender<Result<Verdict, StoreError>>,
 }
 

@@ -7,8 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::StoreError;
-use crate::job::Tenant;
+use super::{Caller, IdempotencyKey, JobStore, StoreError};
+use crate::{
+    engine::Once,
+    job::{Attempt, JobId, Tenant, Timestamp},
+};
 
 type Key = (Tenant, String);
 
@@ -16,9 +19,25 @@ type Key = (Tenant, String);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reserved(Arc<Mutex<HashSet<Key>>>);
 
-/// A key that is held for as long as this lives.
+/// A key that a request comes under. It is held for as long as one of these lives.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    name: String,
+    fingerprint: [u8; 32],
+    expires_at: Timestamp,
+    _hold: Arc<Hold>,
+}
+
+impl Held {
+    /// What is remembered under it, once it has led to this attempt of this job.
+    pub(super) fn once(&self, id: &JobId, attempt: Attempt) -> (String, Once) {
+        let (fingerprint, expires_at) = (self.fingerprint, self.expires_at);
+        (self.name.clone(), Once { fingerprint, id: id.clone(), attempt, expires_at })
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Hold {
+struct Hold {
     reserved: Reserved,
     key: Key,
 }
@@ -28,7 +47,7 @@ impl Reserved {
     ///
     /// # Errors
     /// [`StoreError::IdempotencyInProgress`] while somebody else does.
-    pub(super) fn hold(&self, tenant: Tenant, key: &str) -> Result<Arc<Hold>, StoreError> {
+    fn hold(&self, tenant: Tenant, key: &str) -> Result<Arc<Hold>, StoreError> {
         let key = (tenant, key.to_owned());
         if !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
             return Err(StoreError::IdempotencyInProgress);
@@ -40,5 +59,23 @@ impl Reserved {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.reserved.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl JobStore {
+    /// Holds a key, and says what an earlier request has come to under it.
+    ///
+    /// # Errors
+    /// [`StoreError::IdempotencyInProgress`], [`StoreError::IdempotencyMismatch`], or the store's own.
+    pub(super) async fn held(&self, caller: Caller, key: IdempotencyKey) -> Result<(Held, Option<Once>), StoreError> {
+        let IdempotencyKey { key: name, fingerprint } = key;
+        let hold = self.inner.reserved.hold(caller.tenant, &name)?;
+        let now = self.inner.clock.now();
+        let earlier = self.inner.engine.once(caller.tenant, &name, now).await?;
+        if earlier.as_ref().is_some_and(|once| once.fingerprint != fingerprint) {
+            return Err(StoreError::IdempotencyMismatch);
+        }
+        let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
+        Ok((Held { name, fingerprint, expires_at, _hold: hold }, earlier))
     }
 }
