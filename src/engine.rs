@@ -9,12 +9,14 @@ pub mod sqlite;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 pub use self::feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past};
 use crate::job::{
-    Attempt, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, PastAttempt, Seq, Status, Tenant, Timestamp,
+    Attempt, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, PastAttempt, Seq, Status, Tenant,
+    TimelineEntry, Timestamp,
 };
 
 /// A durable home of jobs. Dyn-safe, so that nothing above is generic over it.
@@ -53,6 +55,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The last attempts before that of `stored`, in order, as many as are kept.
     async fn attempts(&self, stored: &Stored) -> Result<Vec<PastAttempt>, EngineError>;
+
+    /// The last entries of the job's timeline up to `stored`, in order, as many as are kept.
+    async fn timeline(&self, stored: &Stored) -> Result<Vec<TimelineEntry>, EngineError>;
 
     /// Lines of a job's log up to the count it had when `stored` was read, in order; `None` when the job is gone.
     async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError>;
@@ -96,7 +101,7 @@ pub struct Stored {
     pub place: Place,
 }
 
-/// Where the embedded engine keeps a job and the end of its log.
+/// Where the embedded engine keeps a job, the end of its log and the end of its timeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The job's internal number.
@@ -109,6 +114,19 @@ pub struct Place {
     pub skips: [u64; 2],
     /// When the engine will say that something may be due; no later than it is.
     pub armed_at: Option<Timestamp>,
+    /// The end of its timeline.
+    pub timeline: TimelinePlace,
+}
+
+/// Where the embedded engine keeps the end of a job's timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelinePlace {
+    /// How many rows it has ever had.
+    pub rows: u64,
+    /// The last of these.
+    pub tail: u64,
+    /// The last two whose ordinal is a multiple of the stride by which a timeline is trimmed.
+    pub strides: [u64; 2],
 }
 
 /// One job's part of a commit.
@@ -122,8 +140,8 @@ pub struct Write {
     pub put: Put,
     /// The lines it gains, in order.
     pub lines: Vec<Arc<[LogLine]>>,
-    /// The attempts that it ends, in order.
-    pub attempts: Vec<PastAttempt>,
+    /// What is to be remembered of it.
+    pub history: History,
     /// The key under which this happens only once.
     pub once: Option<(String, Once)>,
 }
@@ -275,8 +293,8 @@ pub struct Count {
 /// A piece of an export.
 #[derive(Clone, Debug)]
 pub enum Exported {
-    /// A job, its input and its attempts that are over; its lines follow.
-    Job(Arc<Job>, Option<Json>, Vec<PastAttempt>),
+    /// A job, its input and its past; its lines follow.
+    Job(Arc<Job>, Option<Json>, History),
     /// Lines of the last job, in order.
     Lines(Vec<LogLine>),
     /// That was everything.

@@ -42,6 +42,7 @@ mod request_id;
 pub mod serve;
 mod settings;
 mod tags;
+mod timeline;
 mod wait;
 mod websocket;
 
@@ -98,7 +99,7 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 24] {
+fn routes() -> [(&'static str, MethodRouter<Context>); 25] {
     let gzip =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
     let job = || get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job);
@@ -112,6 +113,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 24] {
         ("/jobs/{id}/retry", post(commands::retry_job)),
         ("/jobs/{id}/heartbeat", post(commands::heartbeat)),
         ("/jobs/{id}/attempts", get(attempts::job_attempts)),
+        ("/jobs/{id}/timeline", get(timeline::job_timeline)),
         ("/jobs/{id}/events", get(events::job_events)),
         ("/jobs/{id}/ws", get(websocket::job_websocket)),
         ("/events", get(feed::all_events)),

@@ -17,6 +17,7 @@ mod retention;
 mod state;
 mod supervision;
 mod time;
+mod timeline;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub use self::{
     state::{End, Outcome, Stage, State, Status},
     supervision::Supervision,
     time::{Seconds, Timestamp},
+    timeline::{Actor, History, TimelineEnd, TimelineEntry, TimelineEvent},
 };
 
 /// What a job was created with; never changes afterwards.
@@ -92,6 +94,8 @@ pub struct Job {
     pub supervision: Supervision,
     /// The counters of its log.
     pub log: LogWindow,
+    /// The counters of its timeline.
+    pub timeline: TimelineEnd,
     /// Rises by one with each request that changes anything a reader can see.
     pub version: Version,
     /// The version that made the result another one: readers who have this one have the result. 0: it never was another.
@@ -164,6 +168,7 @@ impl Job {
             cancel_requested: false,
             supervision: Supervision::default(),
             log: LogWindow::default(),
+            timeline: TimelineEnd::default(),
             version: 1,
             result_version: 0,
             revision: 1,
@@ -180,7 +185,8 @@ impl Job {
         if let Some(origin) = &new.lines.origin {
             job.log.writers.push((origin.writer.clone(), lines.len() as Seq));
         }
-        Applied { next: job, lines: lines.into(), duplicates: 0, changed: true, result_changed: false }
+        let history = job.remember_creation();
+        Applied { next: job, lines: lines.into(), duplicates: 0, changed: true, result_changed: false, history }
     }
 
     /// Tenant and id.

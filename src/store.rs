@@ -42,7 +42,7 @@ use crate::{
     engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Page},
     job::{
         Append, Attempt, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, PastAttempt,
-        Seconds, Seq, Tenant,
+        Seconds, Seq, Tenant, TimelineEntry,
     },
     metrics::StoreMetrics,
 };
@@ -383,6 +383,14 @@ impl JobStore {
             return Ok(Vec::new());
         }
         Ok(self.inner.engine.attempts(of.stored()).await?)
+    }
+
+    /// The last entries of the job's timeline up to the snapshot, in order, as many as are kept.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn timeline(&self, of: &Snapshot) -> Result<Vec<TimelineEntry>, StoreError> {
+        Ok(self.inner.engine.timeline(of.stored()).await?)
     }
 
     /// The input a job was created with.

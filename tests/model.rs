@@ -15,6 +15,7 @@ mod model {
     mod steps;
     mod story;
     mod text;
+    mod timeline;
     mod values;
     mod versions;
     mod wire;

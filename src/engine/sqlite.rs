@@ -9,6 +9,7 @@ mod checkpoint;
 mod error;
 mod export;
 mod feed;
+mod free;
 mod list;
 mod log;
 mod poison;
@@ -16,6 +17,7 @@ mod read;
 mod record;
 mod schedule;
 mod schema;
+mod timeline;
 mod write;
 mod writer;
 
@@ -36,7 +38,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    job::{JobKey, Json, Kind, LogLine, PastAttempt, Status, Tenant, Timestamp},
+    job::{JobKey, Json, Kind, LogLine, PastAttempt, Status, Tenant, TimelineEntry, Timestamp},
 };
 
 /// Bits of a job's internal number below its tenant.
@@ -159,6 +161,11 @@ impl Engine for Sqlite {
     async fn attempts(&self, stored: &Stored) -> Result<Vec<PastAttempt>, EngineError> {
         let (number, before) = (stored.place.number, stored.job.attempt);
         self.readers.read(move |connection| attempts::read(connection, number, before)).await
+    }
+
+    async fn timeline(&self, stored: &Stored) -> Result<Vec<TimelineEntry>, EngineError> {
+        let stored = stored.clone();
+        self.readers.read(move |connection| timeline::read(connection, &stored)).await
     }
 
     async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {

@@ -18,7 +18,7 @@ use utoipa::{
 
 use super::{
     attempts, batch, bodies, claim, commands, events, export, feed, jobs, legacy, list, logs, ops, problem::Problem,
-    reply::Receipt, websocket,
+    reply::Receipt, timeline, websocket,
 };
 use crate::job::Document;
 
@@ -42,7 +42,7 @@ use crate::job::Document;
     ),
     paths(
         jobs::create_job, jobs::ensure_job, jobs::read_job, jobs::patch_job, jobs::delete_job, list::list_jobs,
-        attempts::job_attempts, claim::claim_job, commands::cancel_job, commands::retry_job, commands::heartbeat,
+        attempts::job_attempts, timeline::job_timeline, claim::claim_job, commands::cancel_job, commands::retry_job, commands::heartbeat,
         logs::append_log, logs::read_log, events::job_events, websocket::job_websocket, feed::all_events, batch::run_batch,
         legacy::restyle, legacy::status, legacy::saasshorts_status,
         export::export, ops::livez, ops::readyz, ops::health, ops::metrics, ops::openapi_json, ops::docs,

@@ -19,6 +19,7 @@ use super::{
     state::{End, Outcome, Stage, State, Status},
     supervision::Supervision,
     time::Timestamp,
+    timeline::History,
 };
 
 /// What an accepted change made of a job.
@@ -34,6 +35,8 @@ pub struct Applied {
     pub changed: bool,
     /// Whether the result is another one now.
     pub result_changed: bool,
+    /// What is to be remembered of it.
+    pub history: History,
 }
 
 /// Why a change is refused. Each says in one sentence what the caller can do.
@@ -96,7 +99,7 @@ impl Job {
     /// A [`Rejection`]; the job is then as it was.
     pub fn apply(&self, change: &Change, guard: &Guard, limits: &Limits, now: Timestamp) -> Result<Applied, Rejection> {
         let step = Step { job: self, guard, limits, now: now.max(self.updated_at) };
-        match change {
+        let mut applied = match change {
             Change::Patch(patch) => step.patch(patch),
             Change::Append(append) => step.append(append),
             Change::Heartbeat(heartbeat) => step.heartbeat(heartbeat),
@@ -104,7 +107,9 @@ impl Job {
             Change::Retry(retry) => step.retry(retry),
             Change::Claim(claim) => step.claim(claim),
             Change::Sweep => Ok(step.sweep()),
-        }
+        }?;
+        applied.history = applied.next.remember_change(self, change, guard);
+        Ok(applied)
     }
 
     /// Whether a guard that must hold before a deletion does.
@@ -184,6 +189,7 @@ impl Job {
             cancel_requested,
             supervision: _,
             log: _,
+            timeline: _,
             version: _,
             result_version: _,
             revision: _,
@@ -426,7 +432,7 @@ impl Step<'_> {
         if changed {
             next.revision += 1;
         }
-        Applied { next, lines: lines.into(), duplicates, changed, result_changed }
+        Applied { next, lines: lines.into(), duplicates, changed, result_changed, history: History::default() }
     }
 }
 

@@ -51,7 +51,7 @@ impl AttemptEnd {
 
 impl Job {
     /// What is to be remembered of the attempt that a change has ended, if it has begun the next one.
-    pub fn ended_attempt(&self, next: &Self) -> Option<PastAttempt> {
+    pub(super) fn ended_attempt(&self, next: &Self) -> Option<PastAttempt> {
         if next.attempt == self.attempt {
             return None;
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Once, Put, QueueQuery, Stored, Write},
-    job::{Applied, Change, Guard, Job, JobKey, Json, Kind, LogLine, PastAttempt, Rejection, Tenant, Timestamp},
+    job::{Applied, Change, Guard, History, Job, JobKey, Json, Kind, LogLine, Rejection, Tenant, Timestamp},
 };
 
 /// A submission that is decided and waits for the commit.
@@ -61,7 +61,7 @@ pub(super) struct Work {
     pub(super) now: Option<Arc<Job>>,
     fate: Fate,
     lines: Vec<Arc<[LogLine]>>,
-    attempts: Vec<PastAttempt>,
+    history: History,
     once: Option<(String, Once)>,
     pub(super) waiting: Vec<Waiting>,
 }
@@ -224,7 +224,7 @@ impl Work {
             now: None,
             fate: Fate::Untouched,
             lines: Vec::new(),
-            attempts: Vec::new(),
+            history: History::default(),
             once: None,
             waiting: Vec::new(),
         }
@@ -302,14 +302,14 @@ impl Work {
     fn delete(&mut self, settings: &Settings, now: Timestamp) -> Verdict {
         self.now = None;
         self.lines.clear();
-        self.attempts.clear();
+        self.history = History::default();
         self.fate = Fate::Deleted { reserved_until: now.after(settings.deleted_retain_seconds) };
         Verdict::Deleted
     }
 
     fn take(&mut self, applied: Applied) -> Verdict {
-        let Applied { next, lines, duplicates, changed, result_changed } = applied;
-        self.attempts.extend(self.now.as_ref().and_then(|job| job.ended_attempt(&next)));
+        let Applied { next, lines, duplicates, changed, result_changed, history } = applied;
+        self.history.extend(history);
         let job = match &self.now {
             Some(same) if !changed => same.clone(),
             Some(_) | None => Arc::new(next),
@@ -333,7 +333,7 @@ impl Work {
             (Fate::Deleted { reserved_until }, None) => Put::Deleted { reserved_until: *reserved_until },
             _ => return None,
         };
-        let (lines, attempts) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.attempts));
-        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines, attempts, once: self.once.take() })
+        let (lines, history) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.history));
+        Some(Write { key: self.key.clone(), before: self.before.clone(), put, lines, history, once: self.once.take() })
     }
 }

@@ -9,6 +9,7 @@ mod decode;
 mod encode;
 mod import;
 mod record;
+mod timeline;
 
 pub use self::{
     decode::{Complete, Decoder, Incomplete, Invalid, Misfit},

@@ -283,6 +283,85 @@ each_engine!(every_attempt_is_remembered, |server| async move {
     restarted.stop().await;
 });
 
+each_engine!(a_timeline_tells_what_happened_and_who_did_it, |server| async move {
+    create(server, "j", json!({"max_attempts": 5})).await;
+    let timeline = async |server: &Server| server.get("/jobs/j/timeline").await.is(200).json();
+    let entry = |seconds: u64, event: &str, attempt: u32, status: &str, stage: Value, by: Value, reason: Value| {
+        json!({
+            "at": format!("2026-11-23T08:00:{seconds:02}.000Z"), "event": event, "attempt": attempt, "status": status,
+            "stage": stage, "by": by[0], "worker": by[1], "reason": reason
+        })
+    };
+    let (client, service, nobody) = (json!(["client", null]), json!(["service", null]), json!(["worker", null]));
+    let (w, null) = (json!(["worker", "w"]), json!(null));
+    let created = entry(0, "created", 1, "queued", null.clone(), client.clone(), null.clone());
+    assert_eq!(timeline(server).await, json!({"timeline": [created], "dropped": 0}));
+    server.pass(Duration::from_secs(1));
+    claim(server, 10).await;
+    server.patch("j", json!({"attempt": 1, "stage": "probe", "progress_pct": 40})).await.is(200);
+    server.patch("j", json!({"attempt": 1, "stage": "probe", "progress_pct": 41, "log": "a"})).await.is(200);
+    server.post("/jobs/j/heartbeat", json!({"attempt": 1, "stage": "cut"})).await.is(200);
+    server.pass(Duration::from_secs(10));
+    server.until("j", |job| job["attempt"] == 2).await;
+    claim(server, 10).await;
+    server.patch("j", json!({"attempt": 2, "status": "queued"})).await.is(200);
+    // In one commit, or in more: nothing of it is forgotten.
+    server
+        .post(
+            "/batch",
+            json!([
+                {"op": "patch", "id": "j", "attempt": 3, "status": "processing", "stage": "cut"},
+                {"op": "log", "id": "j", "attempt": 3, "stage": "mux", "line": "b"},
+            ]),
+        )
+        .await
+        .is(200);
+    server.post("/jobs/j/cancel", json!({"reason": "the user has left"})).await.is(202);
+    server.post("/jobs/j/cancel", json!({"reason": "again"})).await.is(202);
+    server.patch("j", json!({"attempt": 3, "status": "cancelled"})).await.is(200);
+    server.call("POST", "/jobs/j/retry").await.is(200);
+    server.patch("j", json!({"attempt": 4, "status": "completed", "stage": "all done"})).await.is(200);
+    let expected = json!([
+        created,
+        entry(1, "started", 1, "processing", null.clone(), w.clone(), null.clone()),
+        entry(1, "stage_changed", 1, "processing", json!("probe"), w.clone(), null.clone()),
+        entry(1, "stage_changed", 1, "processing", json!("cut"), w.clone(), null.clone()),
+        entry(11, "lost", 1, "queued", null.clone(), service, null.clone()),
+        entry(11, "started", 2, "processing", null.clone(), w.clone(), null.clone()),
+        entry(11, "given_back", 2, "queued", null.clone(), w, null.clone()),
+        entry(11, "started", 3, "processing", json!("cut"), nobody.clone(), null.clone()),
+        entry(11, "stage_changed", 3, "processing", json!("mux"), nobody.clone(), null.clone()),
+        entry(11, "cancel_requested", 3, "processing", json!("mux"), client.clone(), json!("the user has left")),
+        entry(11, "cancelled", 3, "cancelled", json!("mux"), nobody.clone(), null.clone()),
+        entry(11, "retried", 4, "queued", null.clone(), client, null.clone()),
+        entry(11, "succeeded", 4, "completed", json!("all done"), nobody, null),
+    ]);
+    assert_eq!(timeline(server).await, json!({"timeline": expected, "dropped": 0}));
+    let restarted = server.restarted().await;
+    assert_eq!(timeline(&restarted).await["timeline"], expected);
+    restarted.get("/jobs/none/timeline").await.refused(404, "job_not_found");
+    restarted.get("/jobs/j/timeline?limit=1").await.names("limit");
+    restarted.delete("/jobs/j").await.is(204);
+    restarted.get("/jobs/j/timeline").await.is(404);
+    restarted.stop().await;
+});
+
+each_engine!(the_last_entries_of_a_timeline_are_kept, |server| async move {
+    create(server, "j", json!({})).await;
+    for attempt in 1..=200 {
+        server.patch("j", json!({"attempt": attempt, "status": "failed"})).await.is(200);
+        server.post("/jobs/j/retry", json!({"attempt": attempt})).await.is(200);
+    }
+    let kept = server.get("/jobs/j/timeline").await.is(200).json();
+    let entries = kept["timeline"].as_array().unwrap();
+    assert!((256..=384).contains(&entries.len()), "{}", entries.len());
+    assert_eq!(kept["dropped"], 401 - entries.len());
+    assert_eq!(
+        (&entries.last().unwrap()["event"], &entries.last().unwrap()["attempt"]),
+        (&json!("retried"), &json!(201))
+    );
+});
+
 each_engine!(the_last_hundred_attempts_are_kept, |server| async move {
     create(server, "j", json!({})).await;
     for attempt in 1..=130 {

@@ -17,8 +17,8 @@ use milepost::{
         sqlite::{self, Settings, Sqlite},
     },
     job::{
-        Append, Attempt, Change, Edit, Guard, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, Limits,
-        Lines, LogLine, NewJob, Patch, Retention, Seconds, Spec, Status, Tenant, Timestamp,
+        Append, Attempt, Change, Edit, Guard, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels,
+        Limits, Lines, LogLine, NewJob, Patch, Retention, Seconds, Spec, Status, Tenant, Timestamp,
     },
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -91,7 +91,7 @@ fn key(id: &str) -> JobKey {
 fn creation(new: &NewJob) -> Write {
     let made = Job::create(new, &limits(), NOW);
     let put = Put::New { job: Arc::new(made.next), input: new.input.clone() };
-    Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines], attempts: vec![], once: None }
+    Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines], history: made.history, once: None }
 }
 
 async fn commit(engine: &Sqlite, write: Write) -> Outcome {
@@ -119,7 +119,7 @@ async fn change(engine: &Sqlite, before: &Stored, change: &Change) -> Stored {
         before: Some(before.clone()),
         put: Put::Changed(job.clone()),
         lines: vec![applied.lines],
-        attempts: vec![],
+        history: applied.history,
         once: None,
     };
     let outcome = commit(engine, write).await;
@@ -156,7 +156,7 @@ async fn many_lines_in_one_commit_become_rows_of_a_bounded_size() {
     let put = Put::New { job: Arc::new(job), input: None };
     let outcome = commit(
         &engine,
-        Write { key: key("a"), before: None, put, lines: portions.clone(), attempts: vec![], once: None },
+        Write { key: key("a"), before: None, put, lines: portions.clone(), history: History::default(), once: None },
     )
     .await;
     let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
@@ -244,7 +244,7 @@ async fn any_line_of_a_long_log_is_found_and_trimmed_ones_are_freed() {
         before: Some(stored),
         put: Put::Deleted { reserved_until: Timestamp(NOW.0 + 5) },
         lines: vec![],
-        attempts: vec![],
+        history: History::default(),
         once: None,
     };
     assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
@@ -254,10 +254,56 @@ async fn any_line_of_a_long_log_is_found_and_trimmed_ones_are_freed() {
     }
     engine.close().await.unwrap();
     assert_eq!(rows("SELECT count(*) FROM log_rows"), 0);
-    for table in ["details", "inputs", "results", "labels", "freed"] {
+    for table in ["details", "timeline_rows", "inputs", "results", "labels", "freed", "freed_timeline"] {
         let left = rows(&format!("SELECT count(*) FROM {table}"));
-        assert_eq!(left, if table == "details" { 200 } else { 0 }, "{table}");
+        // One for each of the others.
+        assert_eq!(left, if ["details", "timeline_rows"].contains(&table) { 200 } else { 0 }, "{table}");
     }
+}
+
+#[tokio::test]
+async fn a_timeline_keeps_its_last_entries_and_leaves_no_row_behind() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let mut stored = create(&engine, &new_job("long", "k", &[])).await;
+    let mut counts = Vec::new();
+    // An attempt that is given up has three entries: it is begun, it fails, it is tried again.
+    for step in 0..600_u32 {
+        let status = |status| Change::Patch(Patch { status: Some(status), ..Patch::default() });
+        let next = match step % 3 {
+            0 => status(Status::Processing),
+            1 => status(Status::Failed),
+            _ => Change::Retry(milepost::job::Retry { attempt: None }),
+        };
+        stored = change(&engine, &stored, &next).await;
+        let kept = engine.timeline(&stored).await.unwrap();
+        counts.push(kept.len());
+        let attempt = Attempt(step / 3 + 1 + u32::from(step % 3 == 2));
+        assert_eq!(kept.last().map(|entry| (entry.attempt, entry.status)), Some((attempt, stored.job.status())));
+    }
+    assert_eq!(stored.job.timeline.count, 601);
+    assert_eq!(counts[..255], (2..257).collect::<Vec<_>>(), "none goes too early");
+    assert!(counts[255..].iter().all(|kept| (256..=384).contains(kept)), "{counts:?}");
+    let kept = engine.timeline(&stored).await.unwrap();
+    let old = engine.timeline(&find(&engine, "long").await).await.unwrap();
+    assert_eq!(kept, old, "also of the job as it is read");
+    let write = Write {
+        key: key("long"),
+        before: Some(stored),
+        put: Put::Deleted { reserved_until: Timestamp(NOW.0 + 5) },
+        lines: vec![],
+        history: History::default(),
+        once: None,
+    };
+    assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
+    for step in 0..20 {
+        create(&engine, &new_job(&format!("other-{step}"), "k", &[])).await;
+    }
+    engine.close().await.unwrap();
+    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
+    let rows =
+        |table| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!((rows("timeline_rows"), rows("freed_timeline")), (20, 0));
 }
 
 #[tokio::test]
@@ -290,11 +336,12 @@ async fn a_write_on_another_state_than_the_stored_one_is_a_conflict() {
         before: Some(old.clone()),
         put: Put::Changed(old.job.clone()),
         lines: vec![vec![LogLine { seq: 1, at: NOW, attempt: Attempt(1), text: "b".into() }].into()],
-        attempts: vec![],
+        history: History::default(),
         once: None,
     };
     let put = Put::Deleted { reserved_until: NOW };
-    let stale_deletion = Write { put, lines: vec![], key: key("one"), before: Some(old), attempts: vec![], once: None };
+    let stale_deletion =
+        Write { put, lines: vec![], key: key("one"), before: Some(old), history: History::default(), once: None };
     for write in [stale, stale_deletion, creation(&new_job("one", "other", &[]))] {
         let outcome = commit(&engine, write).await;
         let Outcome::Conflict(Found::Job(found)) = outcome else { panic!("{outcome:?}") };
@@ -311,7 +358,14 @@ async fn a_deleted_id_is_reserved_and_then_free_and_never_sees_the_old_log() {
     let delete = async |reserved_until| {
         let stored = find(&engine, "one").await;
         let put = Put::Deleted { reserved_until };
-        let write = Write { key: key("one"), before: Some(stored), put, lines: vec![], attempts: vec![], once: None };
+        let write = Write {
+            key: key("one"),
+            before: Some(stored),
+            put,
+            lines: vec![],
+            history: History::default(),
+            once: None,
+        };
         assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
     };
     let stored = create(&engine, &new_job("one", "k", &[])).await;
@@ -358,7 +412,7 @@ async fn keys_and_reserved_ids_are_forgotten_when_they_are_over() {
         let put = Put::Deleted { reserved_until: Timestamp(now.0 + 10) };
         commit(
             engine,
-            Write { key: key(name), before: Some(stored), put, lines: vec![], attempts: vec![], once: None },
+            Write { key: key(name), before: Some(stored), put, lines: vec![], history: History::default(), once: None },
         )
         .await;
     };
@@ -425,7 +479,7 @@ async fn a_store_of_an_older_format_gets_queues_and_deadlines() {
     let dropped: usize =
         ["DELETE FROM queue", "DELETE FROM deadlines"].map(|text| file.execute(text, []).unwrap()).iter().sum();
     assert_eq!(dropped, 4, "each stood in its table");
-    file.execute_batch("DROP TABLE attempts; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
+    file.execute_batch("DROP TABLE attempts; DROP TABLE timeline_rows; DROP TABLE freed_timeline; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
     drop(file);
     // An export reads it as it is.
     let mut exported = sqlite::export(directory.path()).unwrap();

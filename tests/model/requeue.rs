@@ -1,6 +1,6 @@
 //! Back to the queue: given back by its worker, or sent back by a retry.
 
-use milepost::job::{Attempt, Job, LogWindow, Progress, State, Supervision, Timestamp};
+use milepost::job::{Attempt, Job, LogWindow, Progress, State, Supervision, TimelineEnd, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -31,6 +31,7 @@ fn requeued(before: &Job, now: Timestamp) -> Job {
         spec: before.spec.clone(),
         labels: before.labels.clone(),
         log: LogWindow { writers: Vec::new(), ..before.log.clone() },
+        timeline: TimelineEnd { count: before.timeline.count + 1, last_at: Some(now) },
         fenced: before.fenced,
 
         attempt: Attempt(before.attempt.0 + 1),

@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{attempts, error::fault, log::Rows, read, record::Table, schema, sql};
+use super::{attempts, error::fault, log::Rows, read, record::Table, schema, sql, timeline};
 use crate::{
     engine::{EngineError, Exported},
-    job::Attempt,
+    job::{Attempt, History},
 };
 
 /// Pieces read ahead of whoever takes them. Each is a job, or a row of a log.
@@ -30,7 +30,8 @@ fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineEr
         connection.prepare("SELECT job FROM heads WHERE job > ?1 ORDER BY job LIMIT 1000").map_err(fault)?;
     let mut rows = Rows::new(connection)?;
     // A store that has not been served since an update is read as it is.
-    let has_attempts = schema::format(connection)? >= schema::WITH_ATTEMPTS;
+    let format = schema::format(connection)?;
+    let (has_attempts, has_timelines) = (format >= schema::WITH_ATTEMPTS, format >= schema::WITH_TIMELINES);
     let mut after = 0;
     loop {
         let chunk = numbers.query_map([sql(after)], |row| row.get::<_, i64>(0)).map_err(fault)?;
@@ -48,8 +49,10 @@ fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineEr
             let before = stored.job.attempt;
             let has_past = has_attempts && before > Attempt::FIRST;
             let attempts = if has_past { attempts::read(connection, number, before)? } else { Vec::new() };
+            let timeline = if has_timelines { timeline::read(connection, &stored)? } else { Vec::new() };
+            let history = History { attempts, timeline };
             let has_lines = stored.job.log.count > dropped;
-            if pieces.blocking_send(Ok(Exported::Job(stored.job, input, attempts))).is_err() {
+            if pieces.blocking_send(Ok(Exported::Job(stored.job, input, history))).is_err() {
                 return Ok(());
             }
             let chain = if has_lines { rows.chain(stored.place, dropped)? } else { Vec::new() };

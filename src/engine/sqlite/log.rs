@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection};
 
 use super::{
     error::fault,
+    free::{self, Chain},
     record::{self, LogRow, Table},
     sql,
 };
@@ -186,60 +187,12 @@ pub(super) fn free_trimmed(
         return Ok(false);
     }
     match Rows::new(connection)?.newest_trimmed(place, dropped) {
-        Ok(Some(row)) => free_from(connection, row).map(|()| true),
+        Ok(Some(row)) => Chain::Log.free_from(connection, row).map(|()| true),
         Ok(None) => Ok(false),
-        Err(EngineError::Corrupt(damage)) => {
-            leak(&damage);
+        Err(damage @ EngineError::Corrupt(_)) => {
+            free::leak(&damage);
             Ok(false)
         }
         Err(error) => Err(error),
     }
-}
-
-/// A damaged row costs its space and what lies before it, never the writes of others.
-fn leak(damage: &str) {
-    tracing::error!(damage, "deleted log rows behind a damaged one are not freed");
-}
-
-/// Marks a row and all before it to be freed.
-pub(super) fn free_from(connection: &Connection, row: u64) -> Result<(), EngineError> {
-    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO freed VALUES (?1)").map_err(fault)?;
-    insert.execute([sql(row)]).map_err(fault)?;
-    Ok(())
-}
-
-/// Frees at most so many rows that are marked; false when there are none left.
-///
-/// Row numbers are never used again, so a chain ends where an earlier walk has begun.
-pub(super) fn free_some(connection: &Connection, rows_max: usize) -> Result<bool, EngineError> {
-    let mut pick = connection.prepare_cached("SELECT log_row FROM freed LIMIT 1").map_err(fault)?;
-    let mut unmark = connection.prepare_cached("DELETE FROM freed WHERE log_row = ?1").map_err(fault)?;
-    let mut delete = connection.prepare_cached("DELETE FROM log_rows WHERE log_row = ?1").map_err(fault)?;
-    let mut rows = Rows::new(connection)?;
-    let mut left = rows_max;
-    while left > 0 {
-        let marked = pick.query_row([], |row| row.get::<_, i64>(0)).optional().map_err(fault)?;
-        let Some(marked) = marked else { return Ok(false) };
-        unmark.execute([marked]).map_err(fault)?;
-        let mut at = marked as u64;
-        while at != 0 {
-            if left == 0 {
-                free_from(connection, at)?;
-                break;
-            }
-            let prev = match rows.get(at, |row| row.prev) {
-                Ok(Some(prev)) => prev,
-                Ok(None) => break,
-                Err(EngineError::Corrupt(damage)) => {
-                    leak(&damage);
-                    0
-                }
-                Err(error) => return Err(error),
-            };
-            delete.execute([sql(at)]).map_err(fault)?;
-            left -= 1;
-            at = prev;
-        }
-    }
-    Ok(true)
 }

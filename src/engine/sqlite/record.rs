@@ -7,11 +7,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{EngineError, Place, Stored},
+    engine::{EngineError, Place, Stored, TimelinePlace},
     job::{
         Attempt, AttemptEnd, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogLine, LogWindow,
-        Malformed, Mark, Outcome, PastAttempt, Progress, Seconds, Spec, Stage, State, Supervision, Tenant, Timestamp,
-        Writer,
+        Malformed, Mark, Outcome, PastAttempt, Progress, Seconds, Spec, Stage, State, Supervision, Tenant, TimelineEnd,
+        Timestamp, Writer,
     },
 };
 
@@ -26,6 +26,7 @@ pub(super) enum Table {
     Once,
     Feed,
     Attempts,
+    TimelineRows,
 }
 
 impl Table {
@@ -39,6 +40,7 @@ impl Table {
             Self::Once => "once",
             Self::Feed => "feed",
             Self::Attempts => "attempts",
+            Self::TimelineRows => "timeline_rows",
         }
     }
 }
@@ -88,7 +90,7 @@ fn checked(table: Table, row: u64, bytes: &[u8]) -> Result<&[u8], EngineError> {
     Ok(value)
 }
 
-fn damaged(table: Table, row: u64, what: &str) -> EngineError {
+pub(super) fn damaged(table: Table, row: u64, what: &str) -> EngineError {
     EngineError::Corrupt(format!("{} {row}: {what}", table.name()))
 }
 
@@ -132,6 +134,9 @@ pub(super) struct Head<'a> {
     /// Stands after the rest, and only where it says something: most jobs have no deadlines.
     #[serde(skip)]
     more: More,
+    /// Stands after that, since format 6, if there is any: its counters and its place.
+    #[serde(skip)]
+    timeline: HeadTimeline,
 }
 
 /// What a head has since format 3.
@@ -143,6 +148,13 @@ struct More {
     losses: u32,
     silent_losses: u32,
     armed_at: Option<u64>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct HeadTimeline {
+    count: u64,
+    last_at: Option<u64>,
+    place: TimelinePlace,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -167,7 +179,9 @@ impl<'a> Head<'a> {
     /// Seals the head of a job.
     pub(super) fn seal(job: &'a Job, place: Place, into: &mut Vec<u8>) -> Result<(), EngineError> {
         let head = Self::of(job, place);
-        if head.more == More::default() {
+        if head.timeline.count > 0 {
+            seal(Table::Heads, place.number, &(&head, &head.more, &head.timeline), into)
+        } else if head.more == More::default() {
             seal(Table::Heads, place.number, &head, into)
         } else {
             seal(Table::Heads, place.number, &(&head, &head.more), into)
@@ -179,8 +193,13 @@ impl<'a> Head<'a> {
         let value = checked(Table::Heads, number, bytes)?;
         let damaged = |error: postcard::Error| damaged(Table::Heads, number, &error.to_string());
         let (mut head, rest) = postcard::take_from_bytes::<Self>(value).map_err(damaged)?;
+        if rest.is_empty() {
+            return Ok(head);
+        }
+        let (more, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
+        head.more = more;
         if !rest.is_empty() {
-            head.more = postcard::from_bytes(rest).map_err(damaged)?;
+            head.timeline = postcard::from_bytes(rest).map_err(damaged)?;
         }
         Ok(head)
     }
@@ -224,6 +243,11 @@ impl<'a> Head<'a> {
                 silent_losses,
                 armed_at: place.armed_at.map(|at| at.0),
             },
+            timeline: HeadTimeline {
+                count: job.timeline.count,
+                last_at: job.timeline.last_at.map(|at| at.0),
+                place: place.timeline,
+            },
         }
     }
 
@@ -237,7 +261,8 @@ impl<'a> Head<'a> {
 
     pub(super) fn place(&self, number: u64) -> Place {
         let armed_at = self.more.armed_at.map(Timestamp);
-        Place { number, rows: self.log_rows, tail: self.log_tail, skips: self.log_skips, armed_at }
+        let (rows, tail, skips) = (self.log_rows, self.log_tail, self.log_skips);
+        Place { number, rows, tail, skips, armed_at, timeline: self.timeline.place }
     }
 
     /// The whole job from its parts.
@@ -290,6 +315,7 @@ impl<'a> Head<'a> {
                 marks: self.log_marks.iter().map(|&(seq, written)| Mark { seq, written }).collect(),
                 writers,
             },
+            timeline: TimelineEnd { count: self.timeline.count, last_at: self.timeline.last_at.map(Timestamp) },
             version: self.version,
             result_version: self.result >> 1,
             revision,

@@ -72,10 +72,18 @@ const MIGRATIONS: &[Migration] = &[
     ) WITHOUT ROWID;
 ",
     ),
+    Migration::tables(
+        "
+    CREATE TABLE timeline_rows(row INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE freed_timeline(row INTEGER PRIMARY KEY);
+",
+    ),
 ];
 
 /// The first format that has a job's attempts.
 pub(super) const WITH_ATTEMPTS: i64 = 5;
+/// The first format that has timelines.
+pub(super) const WITH_TIMELINES: i64 = 6;
 
 /// A step from one format to the next.
 struct Migration {

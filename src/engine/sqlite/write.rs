@@ -10,13 +10,14 @@ use super::{
     OWN_BITS, Settings, attempts,
     error::fault,
     feed::{Ends, Feed},
+    free::Chain,
     log, numbered,
     read::{self, statement},
     record::{self, Detail, Head, LogRow, Table},
-    schedule, sql,
+    schedule, sql, timeline,
 };
 use crate::{
-    engine::{EngineError, Once, Outcome, Place, Put, Write},
+    engine::{EngineError, Once, Outcome, Place, Put, Stored, Write},
     job::{Attempt, Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
 };
 
@@ -65,6 +66,14 @@ struct NewRow<'a> {
     lines: &'a [Arc<[LogLine]>],
 }
 
+/// A row of a timeline that is linked and not yet there.
+struct NewEntries {
+    row: u64,
+    prev: u64,
+    /// The row that is to be deleted with all before it.
+    over: Option<u64>,
+}
+
 /// A row that has as many bytes of text takes no more lines but for those that came with its last: whoever reads a line
 /// reads its row.
 const ROW_BYTES: usize = 64 * 1024;
@@ -91,13 +100,14 @@ fn portions(mut lines: &[Arc<[LogLine]>]) -> impl Iterator<Item = &[Arc<[LogLine
 pub(super) struct Tables {
     jobs: Numbers,
     rows: Numbers,
+    timeline_rows: Numbers,
     kinds: HashMap<(Tenant, Kind), i64>,
     kinds_max: usize,
     /// Kinds made in the transaction under way.
     fresh_kinds: Vec<(Tenant, Kind)>,
     /// Changes of the number of jobs by kind and status, not yet in the tables.
     counts: HashMap<(i64, Status), i64>,
-    /// Whether log rows may be waiting to be freed.
+    /// Whether rows of logs or timelines may be waiting to be freed.
     pub(super) freeing: bool,
     /// Whether keys or ids that are over may be waiting to be forgotten.
     pub(super) forgetting: bool,
@@ -120,6 +130,7 @@ impl Tables {
         Ok(Self {
             jobs: Numbers::load(connection, "jobs")?,
             rows: Numbers::load(connection, "log_rows")?,
+            timeline_rows: Numbers::load(connection, "timeline_rows")?,
             kinds,
             kinds_max: settings.kinds_max,
             fresh_kinds: Vec::new(),
@@ -149,17 +160,13 @@ impl Tables {
         now: Timestamp,
     ) -> Result<Outcome, EngineError> {
         let outcome = match (&write.put, &write.before) {
-            (Put::New { job, input }, _) => self.insert(connection, job, input.as_ref(), &write.lines, now),
-            (Put::Changed(job), Some(before)) => {
-                self.update(connection, &before.job, before.place, job, &write.lines, now)
-            }
-            (Put::Deleted { reserved_until }, Some(before)) => {
-                self.delete(connection, &before.job, before.place, *reserved_until)
-            }
+            (Put::New { job, input }, _) => self.insert(connection, job, input.as_ref(), write, now),
+            (Put::Changed(job), Some(before)) => self.update(connection, before, job, write, now),
+            (Put::Deleted { reserved_until }, Some(before)) => self.delete(connection, before, *reserved_until),
             (Put::Changed(_) | Put::Deleted { .. }, None) => conflict(connection, &write.key),
         }?;
         if let Outcome::Committed(place) = &outcome {
-            for past in &write.attempts {
+            for past in &write.history.attempts {
                 attempts::add(connection, place.number, past, &mut self.buffer)?;
             }
             if let Some((name, once)) = &write.once {
@@ -198,6 +205,7 @@ impl Tables {
         self.feed.rolled_back();
         self.jobs.rolled_back();
         self.rows.rolled_back();
+        self.timeline_rows.rolled_back();
         self.freeing = true;
     }
 
@@ -206,7 +214,7 @@ impl Tables {
         connection: &Connection,
         job: &Job,
         input: Option<&Json>,
-        lines: &[Arc<[LogLine]>],
+        write: &Write,
         now: Timestamp,
     ) -> Result<Outcome, EngineError> {
         let key = job.key();
@@ -218,9 +226,11 @@ impl Tables {
         if execute(connection, CLAIM, (key.tenant.0, key.id.as_str(), sql(number), sql(now.0)))? == 0 {
             return conflict(connection, key);
         }
-        let place = Place { number, ..Place::default() };
-        let (rows, mut place) = self.link(connection, place, lines)?;
+        let mut place = Place { number, ..Place::default() };
+        let rows = self.link(connection, &mut place, &write.lines)?;
         self.append(connection, number, &rows)?;
+        let entries = self.link_entries(connection, &mut place, write)?;
+        self.add_entries(connection, number, entries, write)?;
         place.armed_at = schedule::armed(None, job, now);
         schedule::arm(connection, number, None, place.armed_at)?;
         schedule::queue(connection, number, kind, None, Some(job))?;
@@ -257,15 +267,17 @@ impl Tables {
     fn update(
         &mut self,
         connection: &Connection,
-        before: &Job,
-        place: Place,
+        stored: &Stored,
         job: &Job,
-        lines: &[Arc<[LogLine]>],
+        write: &Write,
         now: Timestamp,
     ) -> Result<Outcome, EngineError> {
+        let Stored { job: before, place } = stored;
         let number = place.number;
+        let mut next = *place;
         // Rows are numbered before the head that names the last one is written, and inserted after it was as expected.
-        let (rows, mut next) = self.link(connection, place, lines)?;
+        let rows = self.link(connection, &mut next, &write.lines)?;
+        let entries = self.link_entries(connection, &mut next, write)?;
         next.armed_at = schedule::armed(place.armed_at, job, now);
         Head::seal(job, next, &mut self.buffer)?;
         const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND revision = ?4";
@@ -274,6 +286,7 @@ impl Tables {
             return conflict(connection, job.key());
         }
         self.append(connection, number, &rows)?;
+        self.add_entries(connection, number, entries, write)?;
         schedule::arm(connection, number, place.armed_at, next.armed_at)?;
         // Of a job that was taken and came back in one commit only the time of its wait is another.
         if before.status() != job.status() || before.queued_at != job.queued_at {
@@ -303,10 +316,10 @@ impl Tables {
     fn delete(
         &mut self,
         connection: &Connection,
-        before: &Job,
-        place: Place,
+        stored: &Stored,
         reserved_until: Timestamp,
     ) -> Result<Outcome, EngineError> {
+        let Stored { job: before, place } = stored;
         let number = place.number;
         let key = before.key();
         const DELETE: &str = "DELETE FROM heads WHERE job = ?1 AND revision = ?2";
@@ -327,31 +340,32 @@ impl Tables {
             attempts::drop_all(connection, number)?;
         }
         label(connection, number, key.tenant, &before.labels, &Labels::default())?;
-        if place.tail != 0 {
-            // A long log is freed in steps that no request feels.
-            log::free_from(connection, place.tail)?;
-            self.freeing = true;
+        // What is long is freed in steps that no request feels.
+        for (chain, tail) in [(Chain::Log, place.tail), (Chain::Timeline, place.timeline.tail)] {
+            if tail != 0 {
+                chain.free_from(connection, tail)?;
+                self.freeing = true;
+            }
         }
         self.feed.deleted(number, before);
-        Ok(Outcome::Committed(place))
+        Ok(Outcome::Committed(*place))
     }
 
-    /// The rows that lines become, and where the log ends with them.
+    /// The rows that lines become; the place is then as with them.
     fn link<'a>(
         &mut self,
         connection: &Connection,
-        place: Place,
+        place: &mut Place,
         lines: &'a [Arc<[LogLine]>],
-    ) -> Result<(Vec<NewRow<'a>>, Place), EngineError> {
-        let mut end = place;
+    ) -> Result<Vec<NewRow<'a>>, EngineError> {
         let mut rows = Vec::new();
         for lines in portions(lines) {
             let row = self.rows.take(connection)?;
-            let (prev, skips, next) = log::link(end, row);
+            let (prev, skips, next) = log::link(*place, row);
+            *place = next;
             rows.push(NewRow { row, prev, skips, lines });
-            end = next;
         }
-        Ok((rows, end))
+        Ok(rows)
     }
 
     fn append(&mut self, connection: &Connection, job: u64, rows: &[NewRow<'_>]) -> Result<(), EngineError> {
@@ -360,6 +374,39 @@ impl Tables {
             let Some(body) = LogRow::of(job, *prev, *skips, lines) else { continue };
             record::seal(Table::LogRows, *row, &body, &mut self.buffer)?;
             execute(connection, "INSERT INTO log_rows VALUES (?1, ?2)", (sql(*row), &self.buffer))?;
+        }
+        Ok(())
+    }
+
+    /// The row that new entries of a timeline become, if there are any; the place is then as with it.
+    fn link_entries(
+        &mut self,
+        connection: &Connection,
+        place: &mut Place,
+        write: &Write,
+    ) -> Result<Option<NewEntries>, EngineError> {
+        if write.history.timeline.is_empty() {
+            return Ok(None);
+        }
+        let row = self.timeline_rows.take(connection)?;
+        let prev = place.timeline.tail;
+        let (next, over) = timeline::link(place.timeline, row);
+        place.timeline = next;
+        Ok(Some(NewEntries { row, prev, over }))
+    }
+
+    fn add_entries(
+        &mut self,
+        connection: &Connection,
+        job: u64,
+        new: Option<NewEntries>,
+        write: &Write,
+    ) -> Result<(), EngineError> {
+        let Some(NewEntries { row, prev, over }) = new else { return Ok(()) };
+        timeline::put(connection, job, (prev, row), &write.history.timeline, &mut self.buffer)?;
+        if let Some(over) = over {
+            Chain::Timeline.free_from(connection, over)?;
+            self.freeing = true;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::{
     checkpoint::{self, Checkpoints},
     error::{fault, index_cannot_grow, poisons},
     feed::Ends,
-    log,
+    free,
     poison::Poison,
     read, schedule, schema,
     write::{Tables, forget},
@@ -28,7 +28,7 @@ use crate::{
     job::{JobKey, Tenant},
 };
 
-/// Log rows freed along with a batch; and, with keys and ids that are over, in a transaction of their own while nothing
+/// Rows of logs and timelines freed along with a batch; and, with keys and ids that are over, in a transaction of their own while nothing
 /// else is to be done.
 const FREED_WITH_BATCH: usize = 64;
 const FREED_WHEN_IDLE: usize = 1000;
@@ -130,7 +130,7 @@ impl Open {
         self.transaction(|tables, connection| {
             let outcomes = batch.iter().map(|write| tables.write(connection, write, now)).collect::<Result<_, _>>()?;
             if tables.freeing {
-                tables.freeing = log::free_some(connection, FREED_WITH_BATCH)?;
+                tables.freeing = free::free_some(connection, FREED_WITH_BATCH)?;
             }
             tables.finish(connection, now)?;
             Ok(outcomes)
@@ -150,7 +150,7 @@ impl Open {
         let now = self.clock.now();
         let freed = self.transaction(|tables, connection| {
             tables.forgetting = forget(connection, now, FREED_WHEN_IDLE)? > 0;
-            tables.freeing = log::free_some(connection, FREED_WHEN_IDLE)?;
+            tables.freeing = free::free_some(connection, FREED_WHEN_IDLE)?;
             Ok(())
         });
         if let Err(error) = freed {

@@ -9,7 +9,7 @@ use super::{
     FORMAT,
     record::{BadMember, JobRecord},
 };
-use crate::job::{Attempt, Job, JobId, Json, LogLine, PastAttempt, Seq, Timestamp};
+use crate::job::{Attempt, History, Job, JobId, Json, LogLine, Seq, Timestamp};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,8 +39,8 @@ pub struct Complete {
     pub job: Arc<Job>,
     /// What its worker needs.
     pub input: Option<Json>,
-    /// Its attempts that are over, in order.
-    pub attempts: Vec<PastAttempt>,
+    /// Its past.
+    pub history: History,
     /// Its lines, in order, in the portions they came in.
     pub lines: Vec<Arc<[LogLine]>>,
     /// The number of the last of them; of the last dropped line when there is none.
@@ -161,9 +161,9 @@ impl Decoder {
         match serde_json::from_slice(text)? {
             Record::Job(record) => {
                 let complete = self.complete()?;
-                let (job, input, attempts) = record.into_job()?;
+                let (job, input, history) = record.into_job()?;
                 let last = job.log.dropped;
-                self.current = Some(Complete { job: Arc::new(job), input, attempts, lines: Vec::new(), last });
+                self.current = Some(Complete { job: Arc::new(job), input, history, lines: Vec::new(), last });
                 self.jobs += 1;
                 Ok(complete)
             }

@@ -57,9 +57,9 @@ impl Encoder {
     /// Adds a piece.
     pub fn push(&mut self, piece: &Exported) {
         match piece {
-            Exported::Job(job, input, attempts) => {
+            Exported::Job(job, input, history) => {
                 self.close();
-                self.record(&Record::Job(JobRecord::new(job, input.as_ref(), attempts).into()));
+                self.record(&Record::Job(JobRecord::new(job, input.as_ref(), history).into()));
                 self.jobs += 1;
             }
             Exported::Lines(lines) => lines.iter().for_each(|line| self.line(line)),

@@ -140,7 +140,7 @@ impl<'a> Importer<'a> {
     }
 
     async fn push(&mut self, complete: Complete) -> Result<(), Refusal> {
-        let Complete { job, input, attempts, lines, .. } = complete;
+        let Complete { job, input, history, lines, .. } = complete;
         let key = job.key().clone();
         if self.keys.contains(&key) || self.batch.len() >= COMMIT_JOBS || self.bytes >= COMMIT_BYTES {
             self.commit().await?;
@@ -149,7 +149,7 @@ impl<'a> Importer<'a> {
         let values = [&input, &job.result, &job.error];
         self.bytes += values.into_iter().flatten().map(|json| json.as_str().len()).sum::<usize>();
         self.keys.insert(key.clone());
-        self.batch.push(Write { key, before: None, put: Put::New { job, input }, lines, attempts, once: None });
+        self.batch.push(Write { key, before: None, put: Put::New { job, input }, lines, history, once: None });
         Ok(())
     }
 

@@ -6,9 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::{Value, value::RawValue};
 use thiserror::Error;
 
+use super::timeline::TimelineRecord;
 use crate::job::{
-    Attempt, AttemptEnd, End, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogWindow, Malformed, Mark,
-    Outcome, PastAttempt, Progress, Seconds, Seq, Spec, Stage, State, Status, Supervision, Tenant, Timestamp, Writer,
+    Attempt, AttemptEnd, End, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogWindow,
+    Malformed, Mark, Outcome, PastAttempt, Progress, Seconds, Seq, Spec, Stage, State, Status, Supervision, Tenant,
+    Timestamp, Writer,
 };
 
 /// A member that is not what it must be.
@@ -20,12 +22,12 @@ pub struct BadMember {
 }
 
 impl BadMember {
-    fn new(member: &'static str, rule: &'static str) -> Self {
+    pub(super) fn new(member: &'static str, rule: &'static str) -> Self {
         Self { member, rule: Malformed(rule) }
     }
 
     /// Names the member that breaks the rule of its type.
-    fn of(member: &'static str) -> impl FnOnce(Malformed) -> Self {
+    pub(super) fn of(member: &'static str) -> impl FnOnce(Malformed) -> Self {
         move |rule| Self { member, rule }
     }
 }
@@ -84,6 +86,9 @@ pub(super) struct JobRecord<'a> {
     /// Left out where there are none, as exports of earlier programs do.
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptRecord<'a>>,
+    /// Left out where it is empty, as exports of earlier programs do.
+    #[serde(borrow, default, skip_serializing_if = "TimelineRecord::is_empty")]
+    timeline: TimelineRecord<'a>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -109,7 +114,7 @@ struct LogRecord<'a> {
 
 /// A timestamp as the job document has it.
 #[derive(Clone, Copy, Debug)]
-struct Moment(Timestamp);
+pub(super) struct Moment(pub(super) Timestamp);
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -131,7 +136,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 impl<'a> JobRecord<'a> {
     /// The record of a job. Names every member of it, so that a new one cannot be forgotten here.
-    pub(super) fn new(job: &'a Job, input: Option<&'a Json>, attempts: &'a [PastAttempt]) -> Self {
+    pub(super) fn new(job: &'a Job, input: Option<&'a Json>, history: &'a History) -> Self {
         let Job {
             spec,
             state,
@@ -147,6 +152,7 @@ impl<'a> JobRecord<'a> {
             cancel_requested,
             supervision,
             log,
+            timeline,
             version,
             result_version,
             revision,
@@ -203,12 +209,13 @@ impl<'a> JobRecord<'a> {
             finished_at: end.map(|end| Moment(end.at)),
             expires_at: end.and_then(|end| end.expires_at).map(Moment),
             log: LogRecord::new(log),
-            attempts: attempts.iter().map(AttemptRecord::new).collect(),
+            attempts: history.attempts.iter().map(AttemptRecord::new).collect(),
+            timeline: TimelineRecord::new(*timeline, &history.timeline),
         }
     }
 
-    /// The job of the record, its input and its attempts that are over.
-    pub(super) fn into_job(self) -> Result<(Job, Option<Json>, Vec<PastAttempt>), BadMember> {
+    /// The job of the record, its input and its past.
+    pub(super) fn into_job(self) -> Result<(Job, Option<Json>, History), BadMember> {
         let state = self.state()?;
         let labels = self.labels.iter().map(|(key, value)| {
             let key = LabelKey::try_from(&**key).map_err(BadMember::of("labels"))?;
@@ -234,6 +241,7 @@ impl<'a> JobRecord<'a> {
             retain_seconds: self.retain_seconds,
             created_at: self.created_at.0,
         };
+        let (timeline_end, timeline) = self.timeline.into_timeline()?;
         let job = Job {
             spec: Arc::new(spec),
             state,
@@ -249,6 +257,7 @@ impl<'a> JobRecord<'a> {
             cancel_requested: self.cancel_requested,
             supervision: self.supervision.into_supervision(),
             log: self.log.into_window()?,
+            timeline: timeline_end,
             version: self.version,
             // As if it had just changed: then every reader gets it.
             result_version: self.result_version.unwrap_or(self.version),
@@ -262,7 +271,8 @@ impl<'a> JobRecord<'a> {
         if !rise || attempts.last().is_some_and(|last| last.attempt >= job.attempt) {
             return Err(BadMember::new("attempts", "in order and before the job's own"));
         }
-        Ok((job, json("input", self.input)?, attempts))
+        let history = History { attempts, timeline };
+        Ok((job, json("input", self.input)?, history))
     }
 
     fn state(&self) -> Result<State, BadMember> {

@@ -12,8 +12,8 @@ use crate::{
         sqlite::{Settings, Sqlite},
     },
     job::{
-        Append, Attempt, Cancel, Change, Edit, Guard, Job, JobId, JobKey, Json, Kind, LabelEdit, LabelKey, LabelValue,
-        Labels, Limits, Lines, LogLine, NewJob, Origin, PastAttempt, Patch, Progress, Retention, Retry, Seconds, Spec,
+        Append, Attempt, Cancel, Change, Edit, Guard, History, Job, JobId, JobKey, Json, Kind, LabelEdit, LabelKey,
+        LabelValue, Labels, Limits, Lines, LogLine, NewJob, Origin, Patch, Progress, Retention, Retry, Seconds, Spec,
         Stage, Status, Tenant, Timestamp, Writer,
     },
 };
@@ -66,19 +66,19 @@ fn new_job(id: &str) -> NewJob {
     }
 }
 
-/// A job after these changes, its attempts that are over, and the lines that its log keeps.
-fn lived(new: &NewJob, changes: impl IntoIterator<Item = Change>) -> (Arc<Job>, Vec<PastAttempt>, Vec<LogLine>) {
+/// A job after these changes, its past, and the lines that its log keeps.
+fn lived(new: &NewJob, changes: impl IntoIterator<Item = Change>) -> (Arc<Job>, History, Vec<LogLine>) {
     let made = Job::create(new, &LIMITS, NOW);
-    let (mut job, mut lines, mut attempts) = (made.next, made.lines.to_vec(), Vec::new());
+    let (mut job, mut lines, mut history) = (made.next, made.lines.to_vec(), made.history);
     for (step, change) in changes.into_iter().enumerate() {
         let guard = Guard { attempt: Some(job.attempt), versions: None };
         let applied = job.apply(&change, &guard, &LIMITS, Timestamp(NOW.0 + step as u64 * 1001)).unwrap();
         lines.extend_from_slice(&applied.lines);
-        attempts.extend(job.ended_attempt(&applied.next));
+        history.extend(applied.history);
         job = applied.next;
     }
     lines.retain(|line| line.seq > job.log.dropped);
-    (Arc::new(job), attempts, lines)
+    (Arc::new(job), history, lines)
 }
 
 fn append(count: usize, writer: Option<(&str, u64)>) -> Change {
@@ -111,14 +111,14 @@ fn store() -> Vec<Exported> {
     let mut pieces = Vec::new();
     for (id, changes) in lives {
         let new = new_job(id);
-        let (job, attempts, lines) = lived(&new, changes);
-        pieces.push(Exported::Job(job, new.input, attempts));
+        let (job, history, lines) = lived(&new, changes);
+        pieces.push(Exported::Job(job, new.input, history));
         // As an engine may have them: in portions of any size.
         pieces.extend(lines.chunks(7).map(|lines| Exported::Lines(lines.to_vec())));
     }
     let bare = NewJob { input: None, labels: Labels::default(), processing: false, stage: None, ..new_job("bare") };
-    let (job, ..) = lived(&NewJob { lines: Lines::default(), ..bare }, []);
-    pieces.push(Exported::Job(job, None, Vec::new()));
+    let (job, history, _) = lived(&NewJob { lines: Lines::default(), ..bare }, []);
+    pieces.push(Exported::Job(job, None, history));
     pieces
 }
 
@@ -137,8 +137,8 @@ fn decode(text: &str) -> Result<Vec<Exported>, Invalid> {
     let mut decoder = Decoder::new();
     let mut pieces = Vec::new();
     for line in text.lines() {
-        if let Some(Complete { job, input, attempts, lines, .. }) = decoder.line(line.as_bytes())? {
-            pieces.push(Exported::Job(job, input, attempts));
+        if let Some(Complete { job, input, history, lines, .. }) = decoder.line(line.as_bytes())? {
+            pieces.push(Exported::Job(job, input, history));
             pieces.extend(lines.into_iter().map(|lines| Exported::Lines(lines.to_vec())));
         }
     }
@@ -146,9 +146,9 @@ fn decode(text: &str) -> Result<Vec<Exported>, Invalid> {
     Ok(pieces)
 }
 
-fn jobs(pieces: &[Exported]) -> Vec<(Arc<Job>, Option<Json>, Vec<PastAttempt>)> {
+fn jobs(pieces: &[Exported]) -> Vec<(Arc<Job>, Option<Json>, History)> {
     let job = |piece: &Exported| match piece {
-        Exported::Job(job, input, attempts) => Some((job.clone(), input.clone(), attempts.clone())),
+        Exported::Job(job, input, history) => Some((job.clone(), input.clone(), history.clone())),
         Exported::Lines(_) | Exported::End => None,
     };
     pieces.iter().filter_map(job).collect()

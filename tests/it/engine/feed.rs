@@ -28,7 +28,7 @@ async fn delete(engine: &Sqlite, before: &Stored) {
         before: Some(before.clone()),
         put,
         lines: vec![],
-        attempts: vec![],
+        history: History::default(),
         once: None,
     };
     assert!(matches!(commit(engine, write).await, Outcome::Committed(_)));
@@ -72,7 +72,7 @@ async fn a_commit_with_news_is_an_entry_and_one_without_is_none() {
         before: Some(one.clone()),
         put: Put::Changed(one.job.clone()),
         lines: vec![],
-        attempts: vec![],
+        history: History::default(),
         once: None,
     };
     assert!(matches!(commit(&engine, stale).await, Outcome::Conflict(_)));
@@ -140,7 +140,7 @@ async fn a_store_of_the_first_format_gets_a_feed() {
     drop(engine);
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
     file.execute_batch(
-        "DROP TABLE feed; DROP TABLE gone; DROP TABLE attempts; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
+        "DROP TABLE feed; DROP TABLE gone; DROP TABLE attempts; DROP TABLE timeline_rows; DROP TABLE freed_timeline; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(file);
