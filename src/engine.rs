@@ -5,6 +5,7 @@
 
 mod feed;
 pub mod sqlite;
+mod tally;
 
 use std::sync::Arc;
 
@@ -13,10 +14,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-pub use self::feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past};
+pub use self::{
+    feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past},
+    tally::{Flow, Spans, Tally},
+};
 use crate::job::{
-    Attempt, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, PastAttempt, Seq, Status, Tenant,
-    TimelineEntry, Timestamp,
+    Attempt, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, PastAttempt, Seconds, Seq, Status,
+    Tenant, TimelineEntry, Timestamp,
 };
 
 /// A durable home of jobs. Dyn-safe, so that nothing above is generic over it.
@@ -81,6 +85,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// How many jobs there are of each kind in each status.
     async fn counts(&self) -> Result<Vec<Count>, EngineError>;
+
+    /// What is counted of each kind of a tenant beside that.
+    async fn tallies(&self, tenant: Tenant) -> Result<Vec<(Kind, Tally)>, EngineError>;
+
+    /// How long an attempt that completes a job of this kind usually takes: the median of the last ones, as far as it is known
+    /// here. For the caller of [`Engine::commit`]; does not block.
+    fn usual_seconds(&self, tenant: Tenant, kind: &Kind) -> Option<Seconds>;
 
     /// Everything, in the order of creation, from one consistent moment. What ends without [`Exported::End`] is not all.
     async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError>;

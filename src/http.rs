@@ -41,6 +41,7 @@ mod reply;
 mod request_id;
 pub mod serve;
 mod settings;
+mod stats;
 mod tags;
 mod timeline;
 mod wait;
@@ -99,7 +100,7 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
 }
 
 /// The route table. What can be long and is no document is compressed for those who want it.
-fn routes() -> [(&'static str, MethodRouter<Context>); 25] {
+fn routes() -> [(&'static str, MethodRouter<Context>); 26] {
     let gzip =
         CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(DefaultPredicate::new().and(is_whole));
     let job = || get(jobs::read_job).put(jobs::ensure_job).patch(jobs::patch_job).delete(jobs::delete_job);
@@ -118,6 +119,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 25] {
         ("/jobs/{id}/ws", get(websocket::job_websocket)),
         ("/events", get(feed::all_events)),
         ("/batch", post(batch::run_batch)),
+        ("/stats", get(stats::stats.layer(gzip.clone()))),
         ("/export", get(export::export.layer(gzip.clone()))),
         ("/api/restyle/{id}", get(legacy::restyle)),
         ("/api/status/{id}", get(legacy::status)),

@@ -72,6 +72,8 @@ pub struct Job {
     pub state: State,
     /// How far the attempt has come.
     pub progress: Progress,
+    /// How long the attempt was expected to take when it began, if that was known.
+    pub expected_seconds: Option<Seconds>,
     /// The step the worker is in.
     pub stage: Option<Stage>,
     /// What the worker has produced so far.
@@ -157,6 +159,7 @@ impl Job {
         let mut job = Self {
             state: State::Queued,
             progress: Progress::ZERO,
+            expected_seconds: None,
             stage: new.stage.clone(),
             result: None,
             error: None,

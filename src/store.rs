@@ -14,6 +14,7 @@ mod feed;
 pub mod portable;
 mod queue;
 mod reserved;
+mod stats;
 mod sweep;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use self::{
     claim::{Claimed, Wish},
     committer::Committer,
     error::StoreError,
+    stats::KindStats,
     sweep::{Sweep, Swept},
 };
 use crate::{

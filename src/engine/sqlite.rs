@@ -17,6 +17,7 @@ mod read;
 mod record;
 mod schedule;
 mod schema;
+mod tallies;
 mod timeline;
 mod write;
 mod writer;
@@ -34,11 +35,11 @@ use tokio::sync::mpsc;
 use self::{error::fault, read::Readers, record::Table, writer::Writer};
 use super::{
     Count, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice, Once,
-    Outcome, Page, QueueQuery, Stored, Write,
+    Outcome, Page, QueueQuery, Stored, Tally, Write,
 };
 use crate::{
     clock::Clock,
-    job::{JobKey, Json, Kind, LogLine, PastAttempt, Status, Tenant, TimelineEntry, Timestamp},
+    job::{JobKey, Json, Kind, LogLine, PastAttempt, Seconds, Status, Tenant, TimelineEntry, Timestamp},
 };
 
 /// Bits of a job's internal number below its tenant.
@@ -202,6 +203,14 @@ impl Engine for Sqlite {
             Ok(Count { tenant, kind, status: status_of(status).ok_or_else(|| damaged("status"))?, jobs })
         };
         rows.into_iter().map(count).collect()
+    }
+
+    async fn tallies(&self, tenant: Tenant) -> Result<Vec<(Kind, Tally)>, EngineError> {
+        Ok(self.writer.tallies().of(tenant))
+    }
+
+    fn usual_seconds(&self, tenant: Tenant, kind: &Kind) -> Option<Seconds> {
+        self.writer.tallies().usual_seconds(tenant, kind)
     }
 
     async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError> {

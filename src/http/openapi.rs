@@ -18,7 +18,7 @@ use utoipa::{
 
 use super::{
     attempts, batch, bodies, claim, commands, events, export, feed, jobs, legacy, list, logs, ops, problem::Problem,
-    reply::Receipt, timeline, websocket,
+    reply::Receipt, stats, timeline, websocket,
 };
 use crate::job::Document;
 
@@ -45,7 +45,7 @@ use crate::job::Document;
         attempts::job_attempts, timeline::job_timeline, claim::claim_job, commands::cancel_job, commands::retry_job, commands::heartbeat,
         logs::append_log, logs::read_log, events::job_events, websocket::job_websocket, feed::all_events, batch::run_batch,
         legacy::restyle, legacy::status, legacy::saasshorts_status,
-        export::export, ops::livez, ops::readyz, ops::health, ops::metrics, ops::openapi_json, ops::docs,
+        stats::stats, export::export, ops::livez, ops::readyz, ops::health, ops::metrics, ops::openapi_json, ops::docs,
         ops::problem_page, ops::index
     ),
     components(schemas(Document, Receipt, Problem), responses(JobAnswer, CreatedAnswer)),

@@ -6,7 +6,7 @@ use axum::{
     extract::{RawPathParams, State},
     http::{
         HeaderValue,
-        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS},
+        header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS},
     },
     response::Response,
 };
@@ -45,12 +45,7 @@ struct StoreHealth {
 }
 
 fn probe(status: &'static str) -> Response {
-    uncached(reply::json(reply::encode(&Probe { status }, 32)))
-}
-
-fn uncached(mut response: Response) -> Response {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    reply::uncached(reply::json(reply::encode(&Probe { status }, 32)))
 }
 
 /// Whether the process is up.
@@ -95,7 +90,7 @@ pub(super) async fn health(State(store): State<JobStore>, State(readiness): Stat
     let store = if store.health().is_ok() { "ready" } else { "unavailable" };
     let status = if readiness.is_draining() { "draining" } else { store };
     let health = Health { status, version: env!("CARGO_PKG_VERSION"), store: StoreHealth { status: store } };
-    uncached(reply::json(reply::encode(&health, 96)))
+    reply::uncached(reply::json(reply::encode(&health, 96)))
 }
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -120,7 +115,7 @@ pub(super) async fn metrics(
         .into_iter()
         .map(|count| (JobLabels { kind: count.kind.as_str().to_owned(), status: count.status.as_str() }, count.jobs));
     let text = metrics.encode(jobs).map_err(|error| ApiError::Internal(error.to_string()))?;
-    Ok(uncached(reply::typed(OPENMETRICS, text)))
+    Ok(reply::uncached(reply::typed(OPENMETRICS, text)))
 }
 
 /// The description of the service, for programs.

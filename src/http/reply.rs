@@ -168,3 +168,9 @@ fn minimal(job: &Job) -> Response {
     }
     response
 }
+
+/// An answer that is of this moment: nobody may keep it.
+pub(super) fn uncached(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

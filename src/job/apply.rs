@@ -143,6 +143,7 @@ impl Job {
         self.state = State::Done(End { outcome, at: now, expires_at });
         self.lease_expires_at = None;
         self.supervision = Supervision::default();
+        self.expected_seconds = None;
         if outcome == Outcome::Succeeded {
             self.progress = Progress::FULL;
         }
@@ -154,6 +155,7 @@ impl Job {
         self.state = State::Queued;
         self.attempt = self.attempt.next();
         self.progress = Progress::ZERO;
+        self.expected_seconds = None;
         self.stage = None;
         self.result = None;
         self.error = None;
@@ -178,6 +180,7 @@ impl Job {
             spec: _,
             state,
             progress,
+            expected_seconds: _,
             stage,
             result,
             error,

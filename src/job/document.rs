@@ -37,7 +37,8 @@ pub struct Document<'a> {
     /// The step the worker is in.
     #[schema(value_type = Option<String>, required)]
     stage: Option<&'a Stage>,
-    /// How long it will still take after `updated_at`, at the pace of the attempt so far; null while nothing is known.
+    /// How long it will still take after `updated_at`: at the pace of the attempt so far, or before it has come anywhere as
+    /// long as jobs of its kind usually take; null while nothing is known.
     #[schema(required)]
     eta_seconds: Option<u64>,
     /// What it has produced, any JSON; may grow while processing. Left out of lists, and of the answer to a PATCH that

@@ -1,7 +1,7 @@
 //! What an attempt is held to, and when something happens to a job that nobody asks for.
 
 use super::{
-    Job,
+    Job, Spec,
     progress::Progress,
     state::State,
     time::{Seconds, Timestamp},
@@ -37,15 +37,27 @@ impl Job {
         Some(self.started_at?.after(self.spec.timeout_seconds?))
     }
 
-    /// How long the attempt will still take at the pace it has had up to the job's last change, in whole seconds, rounded
-    /// up; `None` before it has come anywhere.
+    /// Takes note of how long attempts at jobs of its kind usually take, if this one has just begun.
+    pub fn expect(&mut self, before: Option<&Self>, usual_seconds: impl FnOnce(&Spec) -> Option<Seconds>) {
+        let begun_at = |job: &Self| job.started_at.map(|at| (job.attempt, at));
+        if self.state == State::Processing && before.and_then(begun_at) != begun_at(self) {
+            self.expected_seconds = usual_seconds(&self.spec);
+        }
+    }
+
+    /// How long the attempt will still take after the job's last change, in whole seconds, rounded up: at the pace it has had,
+    /// or before it has come anywhere as long as was expected of it; `None` while nothing is known.
     pub fn eta_seconds(&self) -> Option<u64> {
         let (State::Processing, Some(started_at)) = (self.state, self.started_at) else { return None };
         let done = u64::from(self.progress.hundredths());
         let left = u64::from(Progress::FULL.hundredths()) - done;
         let elapsed_ms = self.updated_at.0.saturating_sub(started_at.0);
-        // Never near the bound: it is what is left of 58,000 years.
-        (done > 0).then(|| elapsed_ms.saturating_mul(left).div_ceil(done * 1000))
+        if done > 0 {
+            // Never near the bound: it is what is left of 58,000 years.
+            return Some(elapsed_ms.saturating_mul(left).div_ceil(done * 1000));
+        }
+        let expected_ms = u64::from(self.expected_seconds?.0) * 1000;
+        Some(expected_ms.saturating_sub(elapsed_ms).div_ceil(1000))
     }
 
     /// The next moment at which something happens to it that nobody asks for; it may be past. Moves with each renewal of

@@ -17,8 +17,18 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Once, Put, QueueQuery, Stored, Write},
-    job::{Applied, Change, Guard, History, Job, JobKey, Json, Kind, LogLine, Rejection, Tenant, Timestamp},
+    job::{
+        Applied, Change, Guard, History, Job, JobKey, Json, Kind, LogLine, Rejection, Seconds, Spec, Tenant, Timestamp,
+    },
 };
+
+/// What changes are decided by.
+pub(super) struct Terms<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) now: Timestamp,
+    /// How long an attempt at such a job usually takes.
+    pub(super) usual_seconds: &'a dyn Fn(&Spec) -> Option<Seconds>,
+}
 
 /// A submission that is decided and waits for the commit.
 pub(super) struct Waiting {
@@ -152,7 +162,7 @@ impl Batch {
         (&mut self.works[at], is_new)
     }
 
-    pub(super) fn decide(&mut self, submission: Submission, settings: &Settings, now: Timestamp) {
+    pub(super) fn decide(&mut self, submission: Submission, terms: &Terms<'_>) {
         match &submission.ask {
             Ask::OfJob(key, request) => {
                 let work = &mut self.works[self.index[key]];
@@ -160,17 +170,17 @@ impl Batch {
                     self.later.push(submission);
                     return;
                 }
-                let verdict = work.decide(request, settings, now);
+                let verdict = work.decide(request, terms);
                 let is_stale = matches!(verdict, Err(StoreError::Rejected(Rejection::StaleAttempt { .. })));
                 work.waiting.push(Waiting::new(submission, verdict));
                 self.stale_attempts += u64::from(is_stale);
             }
-            Ask::ForJob(_) => self.claim(submission, settings, now),
+            Ask::ForJob(_) => self.claim(submission, terms),
         }
     }
 
     /// Gives a worker the first job that is still queued when its turn comes, unless it has gone away.
-    fn claim(&mut self, submission: Submission, settings: &Settings, now: Timestamp) {
+    fn claim(&mut self, submission: Submission, terms: &Terms<'_>) {
         let Ask::ForJob(request) = &submission.ask else { return };
         if submission.reply.is_closed() {
             return;
@@ -199,7 +209,7 @@ impl Batch {
             if is_new {
                 work.stand_on(stored);
             }
-            if let Some(verdict) = work.claim(request, settings, now) {
+            if let Some(verdict) = work.claim(request, terms) {
                 return work.waiting.push(Waiting::new(submission, Ok(verdict)));
             }
             is_overtaken |= !work.is_untouched();
@@ -250,38 +260,38 @@ impl Work {
         }
     }
 
-    fn decide(&mut self, request: &Request, settings: &Settings, now: Timestamp) -> Result<Verdict, StoreError> {
+    fn decide(&mut self, request: &Request, terms: &Terms<'_>) -> Result<Verdict, StoreError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone().into());
         }
         match (request, &self.now) {
             (Request::Create(new, held), None) => {
-                let applied = Job::create(new, &settings.limits, now);
+                let applied = Job::create(new, &terms.settings.limits, terms.now);
                 self.fate = Fate::Made { input: new.input.clone() };
                 self.once = held.as_ref().map(|held| held.once(&self.key.id, applied.next.attempt));
-                Ok(self.take(applied))
+                Ok(self.take(applied, terms))
             }
             (Request::Create(..), Some(_)) => Ok(Verdict::Stood),
             (Request::Change(..) | Request::Delete(_) | Request::Sweep, None) => {
                 Err(StoreError::NotFound(self.key.id.clone()))
             }
             (Request::Change(change, guard), Some(job)) => {
-                let applied = job.apply(change, guard, &settings.limits, now)?;
-                Ok(self.take(applied))
+                let applied = job.apply(change, guard, &terms.settings.limits, terms.now)?;
+                Ok(self.take(applied, terms))
             }
             (Request::Delete(guard), Some(job)) => {
                 job.check_version(guard)?;
-                Ok(self.delete(settings, now))
+                Ok(self.delete(terms))
             }
             (Request::Sweep, Some(job)) => {
-                let is_over = job.state.end().and_then(|end| end.expires_at).is_some_and(|at| at <= now);
+                let is_over = job.state.end().and_then(|end| end.expires_at).is_some_and(|at| at <= terms.now);
                 if is_over {
-                    self.delete(settings, now);
+                    self.delete(terms);
                     return Ok(Verdict::Swept(Some(Swept::Removed)));
                 }
-                let applied = job.apply(&Change::Sweep, &Guard::default(), &settings.limits, now)?;
+                let applied = job.apply(&Change::Sweep, &Guard::default(), &terms.settings.limits, terms.now)?;
                 let swept = applied.changed.then(|| Swept::of(applied.next.status()));
-                self.take(applied);
+                self.take(applied, terms);
                 // Also one of which nothing is due is written: it comes up again when something will be.
                 if self.is_untouched() {
                     self.fate = Fate::Changed;
@@ -292,23 +302,24 @@ impl Work {
     }
 
     /// The job in a worker's hands; `None` if it is no longer queued.
-    fn claim(&mut self, request: &ClaimRequest, settings: &Settings, now: Timestamp) -> Option<Verdict> {
+    fn claim(&mut self, request: &ClaimRequest, terms: &Terms<'_>) -> Option<Verdict> {
         let change = Change::Claim(request.claim.clone());
-        let applied = self.now.as_ref()?.apply(&change, &Guard::default(), &settings.limits, now).ok()?;
+        let applied = self.now.as_ref()?.apply(&change, &Guard::default(), &terms.settings.limits, terms.now).ok()?;
         self.once = request.held.as_ref().map(|held| held.once(&self.key.id, applied.next.attempt));
-        Some(self.take(applied))
+        Some(self.take(applied, terms))
     }
 
-    fn delete(&mut self, settings: &Settings, now: Timestamp) -> Verdict {
+    fn delete(&mut self, terms: &Terms<'_>) -> Verdict {
         self.now = None;
         self.lines.clear();
         self.history = History::default();
-        self.fate = Fate::Deleted { reserved_until: now.after(settings.deleted_retain_seconds) };
+        self.fate = Fate::Deleted { reserved_until: terms.now.after(terms.settings.deleted_retain_seconds) };
         Verdict::Deleted
     }
 
-    fn take(&mut self, applied: Applied) -> Verdict {
-        let Applied { next, lines, duplicates, changed, result_changed, history } = applied;
+    fn take(&mut self, applied: Applied, terms: &Terms<'_>) -> Verdict {
+        let Applied { mut next, lines, duplicates, changed, result_changed, history } = applied;
+        next.expect(self.now.as_deref(), terms.usual_seconds);
         self.history.extend(history);
         let job = match &self.now {
             Some(same) if !changed => same.clone(),

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Moved, Publish, Settings, StoreError,
-    batch::{Batch, Waiting, Work},
+    batch::{Batch, Terms, Waiting, Work},
     cache::Cache,
     claims::Claims,
     queue::{Ask, Queue, Request, Submission},
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{Engine, EngineError, Found, Outcome, Stored, Write},
-    job::{Job, JobKey, LogLine, State},
+    job::{Job, JobKey, LogLine, Spec, State},
     metrics::StoreMetrics,
 };
 
@@ -122,8 +122,10 @@ impl Committer {
         self.metrics.queue_changes.set(self.queue.len() as i64);
         self.metrics.batch_changes.observe(submissions.len() as f64);
         let mut batch = self.begin(&submissions).await;
+        let usual_seconds = |spec: &Spec| self.engine.usual_seconds(spec.key.tenant, &spec.kind);
         for submission in submissions {
-            batch.decide(submission, &self.settings, self.clock.now());
+            let terms = Terms { settings: &self.settings, now: self.clock.now(), usual_seconds: &usual_seconds };
+            batch.decide(submission, &terms);
         }
         self.metrics.stale_attempts.inc_by(batch.stale_attempts);
         let (works, writes) = batch.split();

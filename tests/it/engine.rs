@@ -479,7 +479,7 @@ async fn a_store_of_an_older_format_gets_queues_and_deadlines() {
     let dropped: usize =
         ["DELETE FROM queue", "DELETE FROM deadlines"].map(|text| file.execute(text, []).unwrap()).iter().sum();
     assert_eq!(dropped, 4, "each stood in its table");
-    file.execute_batch("DROP TABLE attempts; DROP TABLE timeline_rows; DROP TABLE freed_timeline; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
+    file.execute_batch("DROP TABLE attempts; DROP TABLE tallies; DROP TABLE timeline_rows; DROP TABLE freed_timeline; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 2").unwrap();
     drop(file);
     // An export reads it as it is.
     let mut exported = sqlite::export(directory.path()).unwrap();

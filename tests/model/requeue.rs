@@ -15,6 +15,7 @@ fn requeued(before: &Job, now: Timestamp) -> Job {
     Job {
         state: State::Queued,
         progress: Progress::ZERO,
+        expected_seconds: None,
         stage: None,
         result: None,
         error: None,

@@ -27,6 +27,7 @@ pub(super) enum Table {
     Feed,
     Attempts,
     TimelineRows,
+    Tallies,
 }
 
 impl Table {
@@ -41,6 +42,7 @@ impl Table {
             Self::Feed => "feed",
             Self::Attempts => "attempts",
             Self::TimelineRows => "timeline_rows",
+            Self::Tallies => "tallies",
         }
     }
 }
@@ -137,6 +139,9 @@ pub(super) struct Head<'a> {
     /// Stands after that, since format 6, if there is any: its counters and its place.
     #[serde(skip)]
     timeline: HeadTimeline,
+    /// Stands last, since format 7, if it is known.
+    #[serde(skip)]
+    expected_seconds: Option<u32>,
 }
 
 /// What a head has since format 3.
@@ -179,7 +184,9 @@ impl<'a> Head<'a> {
     /// Seals the head of a job.
     pub(super) fn seal(job: &'a Job, place: Place, into: &mut Vec<u8>) -> Result<(), EngineError> {
         let head = Self::of(job, place);
-        if head.timeline.count > 0 {
+        if let Some(seconds) = head.expected_seconds {
+            seal(Table::Heads, place.number, &(&head, &head.more, &head.timeline, seconds), into)
+        } else if head.timeline.count > 0 {
             seal(Table::Heads, place.number, &(&head, &head.more, &head.timeline), into)
         } else if head.more == More::default() {
             seal(Table::Heads, place.number, &head, into)
@@ -198,8 +205,13 @@ impl<'a> Head<'a> {
         }
         let (more, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
         head.more = more;
+        if rest.is_empty() {
+            return Ok(head);
+        }
+        let (timeline, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
+        head.timeline = timeline;
         if !rest.is_empty() {
-            head.timeline = postcard::from_bytes(rest).map_err(damaged)?;
+            head.expected_seconds = Some(postcard::from_bytes(rest).map_err(damaged)?);
         }
         Ok(head)
     }
@@ -248,6 +260,7 @@ impl<'a> Head<'a> {
                 last_at: job.timeline.last_at.map(|at| at.0),
                 place: place.timeline,
             },
+            expected_seconds: job.expected_seconds.map(|span| span.0),
         }
     }
 
@@ -292,6 +305,7 @@ impl<'a> Head<'a> {
                 }),
             },
             progress: Progress::from_hundredths(self.progress).map_err(|_| damaged("progress"))?,
+            expected_seconds: self.expected_seconds.map(Seconds),
             stage,
             result,
             error,

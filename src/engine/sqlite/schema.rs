@@ -78,6 +78,11 @@ const MIGRATIONS: &[Migration] = &[
     CREATE TABLE freed_timeline(row INTEGER PRIMARY KEY);
 ",
     ),
+    Migration::tables(
+        "
+    CREATE TABLE tallies(kind INTEGER PRIMARY KEY, body BLOB NOT NULL);
+",
+    ),
 ];
 
 /// The first format that has a job's attempts.

@@ -14,7 +14,9 @@ use super::{
     log, numbered,
     read::{self, statement},
     record::{self, Detail, Head, LogRow, Table},
-    schedule, sql, timeline,
+    schedule, sql,
+    tallies::{Counter, Tallies},
+    timeline,
 };
 use crate::{
     engine::{EngineError, Once, Outcome, Place, Put, Stored, Write},
@@ -114,6 +116,7 @@ pub(super) struct Tables {
     /// Rows of this transaction that will be forgotten one day.
     transient: usize,
     feed: Feed,
+    counter: Counter,
     buffer: Vec<u8>,
 }
 
@@ -139,6 +142,7 @@ impl Tables {
             forgetting: true,
             transient: 0,
             feed: Feed::load(connection, settings.feed_retain_seconds)?,
+            counter: Counter::load(connection)?,
             buffer: Vec::new(),
         })
     }
@@ -151,6 +155,11 @@ impl Tables {
     /// The last entry of each feed.
     pub(super) fn feed_ends(&self) -> Ends {
         self.feed.ends()
+    }
+
+    /// What is counted of each kind.
+    pub(super) fn tallies(&self) -> Tallies {
+        self.counter.tallies()
     }
 
     pub(super) fn write(
@@ -176,7 +185,7 @@ impl Tables {
         Ok(outcome)
     }
 
-    /// Brings the counts and the feed up to date, and forgets some of what is over; the last step of a batch.
+    /// Brings counts and the feed up to date, and forgets some of what is over; the last step of a batch.
     pub(super) fn finish(&mut self, connection: &Connection, now: Timestamp) -> Result<(), EngineError> {
         if self.transient > 0 {
             // Twice as many as come, so that they cannot pile up.
@@ -188,11 +197,13 @@ impl Tables {
         for ((kind, status), change) in self.counts.drain().filter(|(_, change)| *change != 0) {
             execute(connection, ADD, (kind, status as i64, change))?;
         }
+        self.counter.finish(connection)?;
         self.feed.finish(connection, now)
     }
 
     pub(super) fn committed(&mut self) {
         self.fresh_kinds.clear();
+        self.counter.committed();
         self.feed.committed();
     }
 
@@ -202,6 +213,7 @@ impl Tables {
         }
         self.counts.clear();
         self.transient = 0;
+        self.counter.rolled_back();
         self.feed.rolled_back();
         self.jobs.rolled_back();
         self.rows.rolled_back();
@@ -246,6 +258,7 @@ impl Tables {
         }
         self.list(connection, number, None, Some((kind, job.status())))?;
         label(connection, number, key.tenant, &Labels::default(), &job.labels)?;
+        self.counter.made(kind, job);
         self.feed.made(number, job);
         Ok(Outcome::Committed(place))
     }
@@ -288,10 +301,11 @@ impl Tables {
         self.append(connection, number, &rows)?;
         self.add_entries(connection, number, entries, write)?;
         schedule::arm(connection, number, place.armed_at, next.armed_at)?;
-        // Of a job that was taken and came back in one commit only the time of its wait is another.
-        if before.status() != job.status() || before.queued_at != job.queued_at {
+        // Of a job that was taken and came back in one commit only the attempt is another.
+        if before.status() != job.status() || before.attempt != job.attempt {
             let kind = self.kind(connection, job.key().tenant, &job.spec.kind)?.unwrap_or_default();
             schedule::queue(connection, number, kind, Some(before), Some(job))?;
+            self.counter.changed(kind, before, job);
             if before.status() != job.status() {
                 self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
             }

@@ -20,6 +20,7 @@ use super::{
     free,
     poison::Poison,
     read, schedule, schema,
+    tallies::Tallies,
     write::{Tables, forget},
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     /// `None` once it is closed.
     open: Arc<Mutex<Option<Open>>>,
     feed_ends: Ends,
+    tallies: Tallies,
     poison: Poison,
 }
 
@@ -51,9 +53,9 @@ impl Writer {
         let poison = Poison::default();
         let checkpoints = Checkpoints::start(directory, &mut connection, settings.checkpoint_pages, poison.clone())?;
         let tables = Tables::load(&connection, settings)?;
-        let feed_ends = tables.feed_ends();
+        let (feed_ends, tallies) = (tables.feed_ends(), tables.tallies());
         let open = Open { checkpoints, tables, connection, clock, poison: poison.clone() };
-        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, poison })
+        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, tallies, poison })
     }
 
     pub(super) fn health(&self) -> Result<(), EngineError> {
@@ -63,6 +65,11 @@ impl Writer {
     /// The last entry of a tenant's feed.
     pub(super) fn feed_end(&self, tenant: Tenant) -> FeedPlace {
         self.feed_ends.of(tenant)
+    }
+
+    /// What is counted of each kind.
+    pub(super) fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// Blocks the thread until the batch is on the disk.

@@ -44,6 +44,9 @@ pub(super) struct JobRecord<'a> {
     status: Status,
     outcome: Option<Outcome>,
     progress_pct: f64,
+    /// Left out where it is not known, as exports of earlier programs do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expected_seconds: Option<Seconds>,
     #[serde(borrow)]
     stage: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -141,6 +144,7 @@ impl<'a> JobRecord<'a> {
             spec,
             state,
             progress,
+            expected_seconds,
             stage,
             result,
             error,
@@ -181,6 +185,7 @@ impl<'a> JobRecord<'a> {
             status: state.status(),
             outcome: end.map(|end| end.outcome),
             progress_pct: f64::from(progress.hundredths()) / 100.0,
+            expected_seconds: *expected_seconds,
             stage: stage.as_ref().map(|stage| stage.as_str().into()),
             input: input.map(Json::as_raw),
             result: result.as_ref().map(Json::as_raw),
@@ -246,6 +251,7 @@ impl<'a> JobRecord<'a> {
             spec: Arc::new(spec),
             state,
             progress: Progress::try_from(self.progress_pct).map_err(BadMember::of("progress_pct"))?,
+            expected_seconds: self.expected_seconds,
             stage: stage.map_err(BadMember::of("stage"))?,
             result: json("result", self.result)?,
             error: json("error", self.error)?,

@@ -77,6 +77,7 @@ fn lived(new: &NewJob, changes: impl IntoIterator<Item = Change>) -> (Arc<Job>, 
         history.extend(applied.history);
         job = applied.next;
     }
+    job.expect(None, |_| Some(Seconds(40)));
     lines.retain(|line| line.seq > job.log.dropped);
     (Arc::new(job), history, lines)
 }
@@ -160,7 +161,9 @@ fn jobs_come_back_as_they_were_and_their_text_is_the_same() {
     let back = decode(&text).unwrap();
     assert_eq!(jobs(&back), jobs(&store()));
     assert_eq!(encode(&back), text);
-    assert!(text.contains("\"attempts\":[{\"attempt\":1,"), "one of them has been tried again");
+    for part in ["\"attempts\":[{\"attempt\":1,", "\"expected_seconds\":40", "\"event\":\"retried\""] {
+        assert!(text.contains(part), "one of them has {part}");
+    }
     assert!(jobs(&back).iter().any(|(job, ..)| job.log.dropped > 0 && job.log.marks.len() > 1));
 }
 

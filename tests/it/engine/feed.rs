@@ -140,7 +140,7 @@ async fn a_store_of_the_first_format_gets_a_feed() {
     drop(engine);
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
     file.execute_batch(
-        "DROP TABLE feed; DROP TABLE gone; DROP TABLE attempts; DROP TABLE timeline_rows; DROP TABLE freed_timeline; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
+        "DROP TABLE feed; DROP TABLE gone; DROP TABLE attempts; DROP TABLE tallies; DROP TABLE timeline_rows; DROP TABLE freed_timeline; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(file);

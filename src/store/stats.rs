@@ -1,0 +1,37 @@
+//! What a tenant's jobs are like as a whole, by kind.
+
+use std::collections::BTreeMap;
+
+use super::{Caller, JobStore, StoreError};
+use crate::{
+    engine::{Count, Tally},
+    job::{Kind, Status},
+};
+
+/// What the jobs of a kind are like.
+#[derive(Clone, Debug, Default)]
+pub struct KindStats {
+    /// How many are in each status, in the order of [`Status::ALL`].
+    pub jobs: [u64; Status::ALL.len()],
+    /// What was counted of them.
+    pub tally: Tally,
+}
+
+impl JobStore {
+    /// What the jobs of each kind are like that has had one, as of the last commit. Costs as much as there are kinds.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn stats(&self, caller: Caller) -> Result<BTreeMap<Kind, KindStats>, StoreError> {
+        let mut stats = BTreeMap::<_, KindStats>::new();
+        let counts = self.inner.engine.counts().await?;
+        for Count { kind, status, jobs, .. } in counts.into_iter().filter(|count| count.tenant == caller.tenant) {
+            stats.entry(kind).or_default().jobs[status as usize] = jobs;
+        }
+        for (kind, tally) in self.inner.engine.tallies(caller.tenant).await? {
+            stats.entry(kind).or_default().tally = tally;
+        }
+        self.inner.horizon.reached().await;
+        Ok(stats)
+    }
+}
