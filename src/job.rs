@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use self::{
     apply::{Applied, Rejection},
     attempts::{AttemptEnd, PastAttempt},
-    change::{Append, Cancel, Change, Claim, Edit, Guard, Heartbeat, LabelEdit, Patch, Retry},
+    change::{Append, Cancel, Change, Claim, Edit, Guard, Heartbeat, LabelEdit, Patch, Retry, Sweep},
     document::Document,
     id::{Attempt, JobId, JobKey, Kind, Malformed, Tenant, Version, digits},
     json::Json,

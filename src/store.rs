@@ -209,6 +209,7 @@ impl JobStore {
             metrics,
             publish,
             claims: inner.claims.clone(),
+            open_since: inner.clock.now(),
         };
         (Self { inner: Arc::new(inner) }, committer)
     }

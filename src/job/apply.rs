@@ -106,7 +106,7 @@ impl Job {
             Change::Cancel(cancel) => step.cancel(cancel),
             Change::Retry(retry) => step.retry(retry),
             Change::Claim(claim) => step.claim(claim),
-            Change::Sweep => Ok(step.sweep()),
+            Change::Sweep(sweep) => Ok(step.sweep(*sweep)),
         }?;
         applied.history = applied.next.remember_change(self, change, guard);
         Ok(applied)

@@ -11,7 +11,7 @@ use super::{
     log::Lines,
     progress::Progress,
     state::{Stage, Status},
-    time::Seconds,
+    time::{Seconds, Timestamp},
 };
 
 /// One request to change a job.
@@ -30,7 +30,7 @@ pub enum Change {
     /// Give a queued job to a worker.
     Claim(Claim),
     /// Do what is due by now: nobody's wish, but what was agreed before.
-    Sweep,
+    Sweep(Sweep),
 }
 
 impl Change {
@@ -39,7 +39,7 @@ impl Change {
         match self {
             Self::Patch(patch) => patch.lines.weight() + patch.result.weight() + patch.error.weight(),
             Self::Append(append) => append.lines.weight(),
-            Self::Heartbeat(_) | Self::Cancel(_) | Self::Retry(_) | Self::Claim(_) | Self::Sweep => 0,
+            Self::Heartbeat(_) | Self::Cancel(_) | Self::Retry(_) | Self::Claim(_) | Self::Sweep(_) => 0,
         }
     }
 }
@@ -154,4 +154,12 @@ pub struct Claim {
     pub worker: Arc<str>,
     /// How long it may be silent.
     pub lease_seconds: Seconds,
+}
+
+/// A look at what is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// Since when workers have been able to renew their leases: a lease that they could not renew for its whole length has not
+    /// run out.
+    pub open_since: Timestamp,
 }

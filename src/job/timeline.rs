@@ -168,7 +168,7 @@ impl Job {
             Change::Claim(claim) => (Actor::Worker(Some(claim.worker.clone())), None),
             Change::Cancel(cancel) => (Actor::Client, cancel.reason.clone()),
             Change::Retry(_) => (Actor::Client, None),
-            Change::Sweep => (Actor::Service, None),
+            Change::Sweep(_) => (Actor::Service, None),
         };
         let timeline = vec![self.remember(event, attempt, actor, reason)];
         History { attempts: past.into_iter().collect(), timeline }

@@ -18,7 +18,8 @@ use super::{
 use crate::{
     engine::{EngineError, Once, Put, QueueQuery, Stored, Write},
     job::{
-        Applied, Change, Guard, History, Job, JobKey, Json, Kind, LogLine, Rejection, Seconds, Spec, Tenant, Timestamp,
+        Applied, Change, Guard, History, Job, JobKey, Json, Kind, LogLine, Rejection, Seconds, Spec, Sweep, Tenant,
+        Timestamp,
     },
 };
 
@@ -26,6 +27,8 @@ use crate::{
 pub(super) struct Terms<'a> {
     pub(super) settings: &'a Settings,
     pub(super) now: Timestamp,
+    /// Since when workers have been able to renew their leases.
+    pub(super) open_since: Timestamp,
     /// How long an attempt at such a job usually takes.
     pub(super) usual_seconds: &'a dyn Fn(&Spec) -> Option<Seconds>,
 }
@@ -289,8 +292,10 @@ impl Work {
                     self.delete(terms);
                     return Ok(Verdict::Swept(Some(Swept::Removed)));
                 }
-                let applied = job.apply(&Change::Sweep, &Guard::default(), &terms.settings.limits, terms.now)?;
-                let swept = applied.changed.then(|| Swept::of(applied.next.status()));
+                let sweep = Change::Sweep(Sweep { open_since: terms.open_since });
+                let applied = job.apply(&sweep, &Guard::default(), &terms.settings.limits, terms.now)?;
+                let is_news = applied.next.version != job.version;
+                let swept = is_news.then(|| Swept::of(applied.next.status()));
                 self.take(applied, terms);
                 // Also one of which nothing is due is written: it comes up again when something will be.
                 if self.is_untouched() {

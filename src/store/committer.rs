@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{Engine, EngineError, Found, Outcome, Stored, Write},
-    job::{Job, JobKey, LogLine, Spec, State},
+    job::{Job, JobKey, LogLine, Spec, State, Timestamp},
     metrics::StoreMetrics,
 };
 
@@ -87,6 +87,8 @@ pub struct Committer {
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) publish: Arc<dyn Publish>,
     pub(super) claims: Arc<Claims>,
+    /// When the store was opened.
+    pub(super) open_since: Timestamp,
 }
 
 impl Committer {
@@ -124,7 +126,8 @@ impl Committer {
         let mut batch = self.begin(&submissions).await;
         let usual_seconds = |spec: &Spec| self.engine.usual_seconds(spec.key.tenant, &spec.kind);
         for submission in submissions {
-            let terms = Terms { settings: &self.settings, now: self.clock.now(), usual_seconds: &usual_seconds };
+            let (now, open_since) = (self.clock.now(), self.open_since);
+            let terms = Terms { settings: &self.settings, now, open_since, usual_seconds: &usual_seconds };
             batch.decide(submission, &terms);
         }
         self.metrics.stale_attempts.inc_by(batch.stale_attempts);

@@ -203,6 +203,8 @@ each_engine!(
             server.patch(id, json!({"attempt": 1, "progress_pct": 5})).await.is(200);
         }
         create(server, "waits", json!({"queue_ttl_seconds": 5})).await;
+        create(server, "long", json!({"lease_seconds": 100, "status": "processing"})).await;
+        server.patch("long", json!({"attempt": 1, "progress_pct": 5})).await.is(200);
         let server = server.restarted().await;
         server.pass(Duration::from_secs(29));
         // The lease has run out, but nobody could have renewed it.
@@ -214,6 +216,18 @@ each_engine!(
         assert_eq!(server.read("renewed").await["status"], "processing");
         server.pass(Duration::from_secs(8));
         server.until("renewed", |job| job["outcome"] == "lost").await;
+        // Its lease lasts as long as it would if it had been renewed with the start: its worker could not.
+        server.pass(Duration::from_secs(51));
+        let server = server.restarted().await;
+        server.pass(Duration::from_secs(30));
+        let job = server.until("long", |job| job["lease_expires_at"] == "2026-11-23T08:03:10.000Z").await;
+        assert_eq!((&job["status"], &job["version"]), (&json!("processing"), &json!(2)));
+        server.pass(Duration::from_secs(69));
+        server.post("/jobs/long/heartbeat", json!({"attempt": 1})).await.is(200);
+        server.pass(Duration::from_secs(99));
+        assert_eq!(server.read("long").await["status"], "processing");
+        server.pass(Duration::from_secs(1));
+        server.until("long", |job| job["outcome"] == "lost").await;
         server.stop().await;
     }
 );

@@ -36,7 +36,14 @@ proptest! {
             let now = Timestamp(scene.request.now.max(before.updated_at.0));
             let holds = scene.request.attempt == Some(before.attempt.0);
             let renewed = scene.outcome.is_ok() && (holds || claimed || !before.fenced);
+            // What could not be renewed for its whole length is granted the rest of it.
+            let granted = match (&scene.request.ask, seconds) {
+                (Ask::Sweep { open_since }, Some(seconds)) => Some(Timestamp(*open_since).after(Seconds(seconds))),
+                _ => None,
+            };
+            let granted = granted.filter(|until| *until > now && before.lease_expires_at.is_some_and(|at| at <= now));
             let expected = match leasable {
+                Some(_) if granted.is_some() => granted,
                 Some(seconds) if renewed => Some(now.after(Seconds(seconds))),
                 Some(_) => before.lease_expires_at,
                 None => None,

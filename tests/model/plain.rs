@@ -92,7 +92,7 @@ impl Model {
             Ask::Cancel { reason } => next.cancel(reason.as_ref(), request, now)?,
             Ask::Retry { attempt } => next.retry(*attempt, request, now)?,
             Ask::Claim { worker, lease_seconds } => next.claim(worker, *lease_seconds, now)?,
-            Ask::Sweep => (next.sweep(now), 0),
+            Ask::Sweep { open_since } => (next.sweep(*open_since, now), 0),
         };
         let holder = request.attempt == Some(self.attempt) || !next.ever_leased;
         if request.attempt == Some(self.attempt) {
@@ -192,9 +192,14 @@ impl Model {
         self.started_at = Some(now);
     }
 
+    /// Until when a lease lasts that is renewed then.
+    fn lease_after(&self, at: u64) -> Option<u64> {
+        self.claimed_seconds.or(self.rules.lease_seconds).map(|span| at + u64::from(span) * 1000)
+    }
+
     pub(super) fn lease(&mut self, now: u64) {
-        if let Some(seconds) = self.claimed_seconds.or(self.rules.lease_seconds) {
-            self.lease_expires_at = Some(now + u64::from(seconds) * 1000);
+        if let Some(until) = self.lease_after(now) {
+            self.lease_expires_at = Some(until);
             self.ever_leased = true;
         }
     }
@@ -382,13 +387,17 @@ impl Model {
     }
 
     /// Everything that happens by itself; the line that says so.
-    fn sweep(&mut self, now: u64) -> Vec<Line> {
+    fn sweep(&mut self, open_since: u64, now: u64) -> Vec<Line> {
         let over = |since: u64, seconds: Option<u32>| seconds.is_some_and(|span| since + u64::from(span) * 1000 <= now);
         let by = |at: Option<u64>| at.is_some_and(|at| at <= now);
         let slow = self.started_at.is_some_and(|at| over(at, self.rules.timeout_seconds));
         match self.status {
             "queued" if over(self.queued_at, self.rules.queue_ttl_seconds) => self.end("failed", "expired", now),
             "processing" if by(self.cancel_by) => self.end("cancelled", "cancelled", now),
+            "processing" if !slow && by(self.lease_expires_at) && self.lease_after(open_since) > Some(now) => {
+                self.lease_expires_at = self.lease_after(open_since);
+                Vec::new()
+            }
             "processing" if slow || by(self.lease_expires_at) => {
                 let uncounted = self.silent && self.lost_silent < 3;
                 if self.cancel_requested {

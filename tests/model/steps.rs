@@ -51,7 +51,8 @@ enum Act {
     Cancel(Option<String>),
     Retry(Who),
     Claim(&'static str, u32),
-    Sweep,
+    /// The service was opened so many seconds before; `None`: before the story.
+    Sweep(Option<u32>),
 }
 
 /// Whose attempt a request names.
@@ -156,7 +157,10 @@ impl Step {
                 let ask = Ask::Claim { worker, lease_seconds: *lease_seconds };
                 return Request { ask, attempt: None, if_match: None, now };
             }
-            Act::Sweep => return Request { ask: Ask::Sweep, attempt: None, if_match: None, now },
+            Act::Sweep(open) => {
+                let open_since = open.map_or(0, |seconds| now.saturating_sub(u64::from(seconds) * 1000));
+                return Request { ask: Ask::Sweep { open_since }, attempt: None, if_match: None, now };
+            }
         };
         Request { ask, attempt: self.attempt.of(job), if_match: self.if_match.of(job), now }
     }
@@ -269,7 +273,7 @@ fn act() -> BoxedStrategy<Act> {
         2 => prop_oneof![3 => Just(Who::Nobodys), 3 => Just(Who::Current), 2 => Just(Who::Older), 1 => Just(Who::Newer)]
             .prop_map(Act::Retry),
         2 => (select(vec!["w-1", "w-2"]), 1..60_u32).prop_map(|(worker, lease)| Act::Claim(worker, lease)),
-        3 => Just(Act::Sweep),
+        3 => option::weighted(0.3, 0..10_u32).prop_map(Act::Sweep),
     ]
     .boxed()
 }

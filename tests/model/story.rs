@@ -134,7 +134,7 @@ fn stories_meet_every_kind_of_answer() {
         ("claim processing", "invalid_transition"),
         ("claim done", "already_finished"),
         ("sweep queued", "seen nothing"),
-        ("sweep processing", "seen nothing"),
+        ("sweep processing", "seen unseen nothing"),
         ("sweep done", "nothing"),
         ("swept", "requeued lost timed_out expired cancelled"),
     ];
@@ -152,9 +152,9 @@ fn stories_meet_every_kind_of_answer() {
 
 /// What came of a sweep.
 fn swept(scene: &Scene) -> Option<String> {
-    let after = scene.outcome.as_ref().ok().filter(|applied| applied.changed)?;
+    let after = scene.outcome.as_ref().ok().filter(|applied| applied.next.version > scene.before.version)?;
     let outcome = document(&after.next)["outcome"].as_str().unwrap_or("requeued").to_owned();
-    matches!(scene.request.ask, Ask::Sweep).then(|| format!("swept {outcome}"))
+    matches!(scene.request.ask, Ask::Sweep { .. }).then(|| format!("swept {outcome}"))
 }
 
 /// What a scene is an example of.
@@ -166,7 +166,7 @@ fn answered(scene: &Scene) -> String {
         Ask::Cancel { .. } => "cancel",
         Ask::Retry { .. } => "retry",
         Ask::Claim { .. } => "claim",
-        Ask::Sweep => "sweep",
+        Ask::Sweep { .. } => "sweep",
     };
     let answer = match &scene.outcome {
         Err(rejection) => match Refusal::from(rejection) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use milepost::job::{
     Append, Applied, Attempt, Cancel, Change, Claim, Document, Edit, Guard, Heartbeat, Job, JobId, JobKey, Json, Kind,
     LabelEdit, LabelKey, LabelValue, Labels, Limits, LogLine, NewJob, Origin, Patch, Progress, Rejection, Retention,
-    Retry, Seconds, Spec, Stage, Status, Tenant, Timestamp, Writer,
+    Retry, Seconds, Spec, Stage, Status, Sweep, Tenant, Timestamp, Writer,
 };
 use serde_json::Value;
 
@@ -174,7 +174,7 @@ fn change(ask: &Ask, rules: &Rules) -> Change {
         Ask::Claim { worker, lease_seconds } => {
             Change::Claim(Claim { worker: Arc::from(*worker), lease_seconds: Seconds(*lease_seconds) })
         }
-        Ask::Sweep => Change::Sweep,
+        Ask::Sweep { open_since } => Change::Sweep(Sweep { open_since: Timestamp(*open_since) }),
     }
 }
 

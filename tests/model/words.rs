@@ -20,7 +20,7 @@ pub(super) enum Ask {
     Cancel { reason: Option<String> },
     Retry { attempt: Option<u32> },
     Claim { worker: &'static str, lease_seconds: u32 },
-    Sweep,
+    Sweep { open_since: u64 },
 }
 
 /// The body of a PATCH. A member that is `None` is absent; `Value::Null` and `Some(None)` are null.
@@ -121,7 +121,7 @@ impl From<&Rejection> for Refusal {
 impl Ask {
     /// Whether a client asks it, with an attempt and a version if it likes; the rest is asked by the service.
     pub(super) fn is_of_a_client(&self) -> bool {
-        !matches!(self, Self::Claim { .. } | Self::Sweep)
+        !matches!(self, Self::Claim { .. } | Self::Sweep { .. })
     }
 
     /// Whether it is for the job's worker to ask this, and for nobody else.
@@ -129,7 +129,7 @@ impl Ask {
         match self {
             Self::Append(..) | Self::Heartbeat(_) => true,
             Self::Patch(body) => body.names_a_workers_member() || !body.sent.lines.is_empty(),
-            Self::Cancel { .. } | Self::Retry { .. } | Self::Claim { .. } | Self::Sweep => false,
+            Self::Cancel { .. } | Self::Retry { .. } | Self::Claim { .. } | Self::Sweep { .. } => false,
         }
     }
 }

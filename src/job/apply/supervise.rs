@@ -4,7 +4,7 @@
 use super::{Applied, Rejection, Step};
 use crate::job::{
     Job,
-    change::Claim,
+    change::{Claim, Sweep},
     json::Json,
     log::{Lines, LogLine},
     state::{Outcome, State, Status},
@@ -31,7 +31,7 @@ impl Step<'_> {
     }
 
     /// Does what is due by now, which may be nothing: whoever writes meanwhile may have renewed the lease.
-    pub(super) fn sweep(&self) -> Applied {
+    pub(super) fn sweep(&self, sweep: Sweep) -> Applied {
         let job = self.job;
         let is_due = |at: Option<_>| at.is_some_and(|at| at <= self.now);
         let (next, lines) = match job.state {
@@ -44,13 +44,20 @@ impl Step<'_> {
             State::Processing if is_due(job.timeout_at()) => {
                 self.lose(Outcome::TimedOut, "the attempt has taken longer than it may")
             }
-            State::Processing if is_due(job.lease_expires_at) => {
-                self.lose(Outcome::Lost, "its worker has not renewed the lease")
-            }
+            State::Processing if is_due(job.lease_expires_at) => match self.granted(sweep) {
+                Some(next) => (next, Vec::new()),
+                None => self.lose(Outcome::Lost, "its worker has not renewed the lease"),
+            },
             // What is done goes as a whole, which is for the store.
             State::Queued | State::Processing | State::Done(_) => (job.clone(), Vec::new()),
         };
         self.done(next, lines, 0)
+    }
+
+    /// The job with the rest of a lease that could not be renewed for its whole length, if that is not over yet.
+    fn granted(&self, sweep: Sweep) -> Option<Job> {
+        let until = sweep.open_since.after(self.job.lease_seconds()?);
+        (until > self.now).then(|| Job { lease_expires_at: Some(until), ..self.job.clone() })
     }
 
     /// Takes the attempt from its worker. The job goes back to the queue if it may be attempted once more.
