@@ -12,14 +12,15 @@ use std::{
 use milepost::{
     clock::Clock,
     engine::{
-        Cursor, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Once, Order, Outcome, Put, QueueQuery, Stored,
-        Write,
+        Cursor, Engine, EngineError, Exported, Found, ListQuery, LogEnd, LogSlice, Once, Order, Outcome, Put,
+        QueueQuery, Stored, Write,
         sqlite::{self, Settings, Sqlite},
     },
     job::{
-        Append, Attempt, Change, Edit, Guard, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels,
-        Limits, Lines, LogLine, NewJob, Patch, Retention, Seconds, Spec, Status, Tenant, Timestamp,
+        Append, Attempt, Change, Edit, Guard, History, Job, JobId, JobKey, Json, Kind, LabelEdit, LabelKey, LabelValue,
+        Labels, Limits, Lines, LogLine, NewJob, Patch, Retention, Seconds, Spec, Status, Tenant, Timestamp,
     },
+    store::portable::Encoder,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::json;
@@ -633,4 +634,73 @@ fn lists_are_what_a_plain_filter_gives() {
         Ok(())
     });
     checked.unwrap();
+}
+
+/// The file of a store that a program wrote which knew formats up to 5 (commit 7882712), and what that program exported.
+const FORMAT_5: [&str; 2] = [include_str!("engine/format-5.sql"), include_str!("engine/format-5.ndjson")];
+
+/// The export of a store, without its header.
+async fn exported(directory: &std::path::Path) -> String {
+    let mut pieces = sqlite::export(directory).unwrap();
+    let mut encoder = Encoder::new(NOW);
+    loop {
+        match pieces.recv().await.expect("it goes on to its end").expect("nothing is damaged") {
+            Exported::End => break,
+            piece @ (Exported::Job(..) | Exported::Lines(_)) => encoder.push(&piece),
+        }
+    }
+    let text = String::from_utf8(encoder.finish().to_vec()).unwrap();
+    text.split_once('\n').unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn a_store_that_format_5_has_written_is_what_it_was_and_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let [written, export] = FORMAT_5;
+    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
+    file.execute_batch("PRAGMA page_size = 1024").unwrap();
+    file.execute_batch(written).unwrap();
+    file.execute_batch("PRAGMA application_id = 0x4D504A53; PRAGMA user_version = 5; PRAGMA journal_mode = WAL")
+        .unwrap_or(());
+    drop(file);
+    assert_eq!(exported(directory.path()).await, export, "before it has been opened");
+    let engine = open(directory.path());
+    assert_eq!(exported(directory.path()).await, export);
+    for id in ["queued", "plain", "leased", "completed", "retried"] {
+        let found = find(&engine, id).await;
+        assert_eq!(engine.timeline(&found).await.unwrap(), [], "nobody has remembered what happened to it");
+        let labels = LabelEdit { clear: true, set: Vec::new() };
+        let stage = Edit::Set(milepost::job::Stage::try_from("on").unwrap());
+        let patch = match found.job.is_done() {
+            true => Change::Retry(milepost::job::Retry { attempt: None }),
+            false => Change::Patch(Patch { stage, labels, ..Patch::default() }),
+        };
+        let next = change(&engine, &found, &patch).await;
+        assert_eq!(find(&engine, id).await.job, next.job);
+        assert_eq!(engine.timeline(&next).await.unwrap().len(), 1);
+    }
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_keeps_its_length_while_its_job_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(directory.path());
+    let mut stored = create(&engine, &new_job("j", "k", &[])).await;
+    let length = || -> i64 {
+        let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
+        file.query_row("SELECT length(body) FROM heads", [], |row| row.get(0)).unwrap()
+    };
+    let at_first = length();
+    for (status, stage) in [("processing", "Probing"), ("processing", "Matting subject 12 of 40"), ("completed", "")] {
+        let stage = milepost::job::Stage::try_from(stage).unwrap();
+        let patch = Patch { status: Status::try_from(status).ok(), stage: Edit::Set(stage), ..Patch::default() };
+        stored = change(&engine, &stored, &Change::Patch(patch)).await;
+        assert_eq!(length(), at_first, "{status}");
+    }
+    let stage = milepost::job::Stage::try_from(&*"long ".repeat(50)).unwrap();
+    let retry = change(&engine, &stored, &Change::Retry(milepost::job::Retry { attempt: None })).await;
+    change(&engine, &retry, &Change::Patch(Patch { stage: Edit::Set(stage), ..Patch::default() })).await;
+    assert!(length() > at_first, "what is long needs more");
+    engine.close().await.unwrap();
 }

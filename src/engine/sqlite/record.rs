@@ -54,10 +54,22 @@ const HEADER: usize = 5;
 
 /// Seals a value for a row into `into`, which is emptied first.
 pub(super) fn seal(table: Table, row: u64, value: &impl Serialize, into: &mut Vec<u8>) -> Result<(), EngineError> {
+    seal_padded(table, row, value, |length| length, into)
+}
+
+/// As [`seal`], with zeros after the value up to the length that `padded` makes of its own.
+fn seal_padded(
+    table: Table,
+    row: u64,
+    value: &impl Serialize,
+    padded: fn(usize) -> usize,
+    into: &mut Vec<u8>,
+) -> Result<(), EngineError> {
     into.clear();
     into.resize(HEADER, VERSION);
     let sealed = postcard::to_extend(value, std::mem::take(into));
     *into = sealed.map_err(|error| EngineError::Corrupt(format!("{} {row}: cannot encode: {error}", table.name())))?;
+    into.resize(padded(into.len()), 0);
     let sum = checksum(table, row, &into[HEADER..]);
     into[1..HEADER].copy_from_slice(&sum.to_le_bytes());
     Ok(())
@@ -139,9 +151,9 @@ pub(super) struct Head<'a> {
     /// Stands after that, since format 6, if there is any: its counters and its place.
     #[serde(skip)]
     timeline: HeadTimeline,
-    /// Stands last, since format 7, if it is known.
+    /// Stands last, since format 7, if it is known; 0: it is not.
     #[serde(skip)]
-    expected_seconds: Option<u32>,
+    expected_seconds: u32,
 }
 
 /// What a head has since format 3.
@@ -180,18 +192,30 @@ enum HeadOutcome {
     Expired,
 }
 
+/// The length that a head of this one is given, so that it keeps its place in its page while the job goes on: one that grows
+/// makes SQLite move others to make room. Seven, five or four of these lengths fill a page.
+fn padded(length: usize) -> usize {
+    const STEP: usize = 56;
+    const FIRST: usize = 128;
+    FIRST + length.saturating_sub(FIRST).next_multiple_of(STEP)
+}
+
+fn says_something(rest: &[u8]) -> bool {
+    rest.iter().any(|byte| *byte != 0)
+}
+
 impl<'a> Head<'a> {
     /// Seals the head of a job.
     pub(super) fn seal(job: &'a Job, place: Place, into: &mut Vec<u8>) -> Result<(), EngineError> {
         let head = Self::of(job, place);
-        if let Some(seconds) = head.expected_seconds {
-            seal(Table::Heads, place.number, &(&head, &head.more, &head.timeline, seconds), into)
+        // What says nothing is zeros, and need not be written.
+        if head.expected_seconds > 0 {
+            let value = (&head, &head.more, &head.timeline, head.expected_seconds);
+            seal_padded(Table::Heads, place.number, &value, padded, into)
         } else if head.timeline.count > 0 {
-            seal(Table::Heads, place.number, &(&head, &head.more, &head.timeline), into)
-        } else if head.more == More::default() {
-            seal(Table::Heads, place.number, &head, into)
+            seal_padded(Table::Heads, place.number, &(&head, &head.more, &head.timeline), padded, into)
         } else {
-            seal(Table::Heads, place.number, &(&head, &head.more), into)
+            seal_padded(Table::Heads, place.number, &(&head, &head.more), padded, into)
         }
     }
 
@@ -199,19 +223,16 @@ impl<'a> Head<'a> {
     pub(super) fn open(number: u64, bytes: &'a [u8]) -> Result<Self, EngineError> {
         let value = checked(Table::Heads, number, bytes)?;
         let damaged = |error: postcard::Error| damaged(Table::Heads, number, &error.to_string());
-        let (mut head, rest) = postcard::take_from_bytes::<Self>(value).map_err(damaged)?;
-        if rest.is_empty() {
-            return Ok(head);
+        let (mut head, mut rest) = postcard::take_from_bytes::<Self>(value).map_err(damaged)?;
+        // After what says something come zeros, or in heads from before format 8 nothing.
+        if says_something(rest) {
+            (head.more, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
         }
-        let (more, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
-        head.more = more;
-        if rest.is_empty() {
-            return Ok(head);
+        if says_something(rest) {
+            (head.timeline, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
         }
-        let (timeline, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
-        head.timeline = timeline;
-        if !rest.is_empty() {
-            head.expected_seconds = Some(postcard::from_bytes(rest).map_err(damaged)?);
+        if says_something(rest) {
+            (head.expected_seconds, _) = postcard::take_from_bytes(rest).map_err(damaged)?;
         }
         Ok(head)
     }
@@ -260,7 +281,7 @@ impl<'a> Head<'a> {
                 last_at: job.timeline.last_at.map(|at| at.0),
                 place: place.timeline,
             },
-            expected_seconds: job.expected_seconds.map(|span| span.0),
+            expected_seconds: job.expected_seconds.map_or(0, |span| span.0),
         }
     }
 
@@ -305,7 +326,7 @@ impl<'a> Head<'a> {
                 }),
             },
             progress: Progress::from_hundredths(self.progress).map_err(|_| damaged("progress"))?,
-            expected_seconds: self.expected_seconds.map(Seconds),
+            expected_seconds: (self.expected_seconds > 0).then_some(Seconds(self.expected_seconds)),
             stage,
             result,
             error,

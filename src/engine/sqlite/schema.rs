@@ -83,6 +83,8 @@ const MIGRATIONS: &[Migration] = &[
     CREATE TABLE tallies(kind INTEGER PRIMARY KEY, body BLOB NOT NULL);
 ",
     ),
+    // Heads have zeros after them, which earlier programs do not expect.
+    Migration::tables(""),
 ];
 
 /// The first format that has a job's attempts.

@@ -55,7 +55,7 @@ impl Tallies {
     /// How long jobs of a kind usually take, in seconds, rounded up.
     pub(super) fn usual_seconds(&self, tenant: Tenant, kind: &Kind) -> Option<Seconds> {
         let median = self.lock().get(&(tenant, kind.clone()))?.durations.quantile(0.5)?;
-        Some(Seconds(u32::try_from(median.div_ceil(1000)).unwrap_or(u32::MAX)))
+        Some(Seconds(u32::try_from(median.div_ceil(1000)).unwrap_or(u32::MAX).max(1)))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(Tenant, Kind), Tally>> {

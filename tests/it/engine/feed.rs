@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use milepost::{
     engine::{Fed, FeedPage, FeedPlace, FeedQuery},
-    job::{LabelEdit, Progress},
+    job::Progress,
 };
 use proptest::test_runner::FileFailurePersistence;
 
