@@ -60,8 +60,8 @@ pub trait Engine: Send + Sync + 'static {
     /// The last attempts before that of `stored`, in order, as many as are kept.
     async fn attempts(&self, stored: &Stored) -> Result<Vec<PastAttempt>, EngineError>;
 
-    /// The last entries of the job's timeline up to `stored`, in order, as many as are kept.
-    async fn timeline(&self, stored: &Stored) -> Result<Vec<TimelineEntry>, EngineError>;
+    /// The last entries of the job's timeline up to `stored`, in order, as many as are kept; `None` when the job is gone.
+    async fn timeline(&self, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError>;
 
     /// Lines of a job's log up to the count it had when `stored` was read, in order; `None` when the job is gone.
     async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError>;
@@ -86,8 +86,8 @@ pub trait Engine: Send + Sync + 'static {
     /// How many jobs there are of each kind in each status.
     async fn counts(&self) -> Result<Vec<Count>, EngineError>;
 
-    /// What is counted of each kind of a tenant beside that.
-    async fn tallies(&self, tenant: Tenant) -> Result<Vec<(Kind, Tally)>, EngineError>;
+    /// The same of one tenant, and what is counted of each of its kinds beside that, from one moment.
+    async fn figures(&self, tenant: Tenant) -> Result<(Vec<Count>, Vec<(Kind, Tally)>), EngineError>;
 
     /// How long an attempt that completes a job of this kind usually takes: the median of the last ones, as far as it is known
     /// here. For the caller of [`Engine::commit`]; does not block.
@@ -132,11 +132,11 @@ pub struct Place {
 /// Where the embedded engine keeps the end of a job's timeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelinePlace {
-    /// How many rows it has ever had.
-    pub rows: u64,
-    /// The last of these.
+    /// How many entries it has ever had.
+    pub entries: u64,
+    /// The row of the last one.
     pub tail: u64,
-    /// The last two whose ordinal is a multiple of the stride by which a timeline is trimmed.
+    /// The last two rows with which that number has come to a multiple of the stride by which a timeline is trimmed.
     pub strides: [u64; 2],
 }
 

@@ -35,7 +35,7 @@ pub use self::{
     state::{End, Outcome, Stage, State, Status},
     supervision::Supervision,
     time::{Seconds, Timestamp},
-    timeline::{Actor, History, TimelineEnd, TimelineEntry, TimelineEvent},
+    timeline::{Actor, History, JobEnd, TimelineEnd, TimelineEntry, TimelineEvent},
 };
 
 /// What a job was created with; never changes afterwards.

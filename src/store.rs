@@ -391,9 +391,10 @@ impl JobStore {
     /// The last entries of the job's timeline up to the snapshot, in order, as many as are kept.
     ///
     /// # Errors
-    /// The store's own.
+    /// [`StoreError::NotFound`] when the job has gone meanwhile, or the store's own.
     pub async fn timeline(&self, of: &Snapshot) -> Result<Vec<TimelineEntry>, StoreError> {
-        Ok(self.inner.engine.timeline(of.stored()).await?)
+        let entries = self.inner.engine.timeline(of.stored()).await?;
+        entries.ok_or_else(|| StoreError::NotFound(of.job().key().id.clone()))
     }
 
     /// The input a job was created with.

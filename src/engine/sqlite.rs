@@ -164,7 +164,7 @@ impl Engine for Sqlite {
         self.readers.read(move |connection| attempts::read(connection, number, before)).await
     }
 
-    async fn timeline(&self, stored: &Stored) -> Result<Vec<TimelineEntry>, EngineError> {
+    async fn timeline(&self, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError> {
         let stored = stored.clone();
         self.readers.read(move |connection| timeline::read(connection, &stored)).await
     }
@@ -196,21 +196,18 @@ impl Engine for Sqlite {
     }
 
     async fn counts(&self) -> Result<Vec<Count>, EngineError> {
-        let rows = self.readers.read(list::counts).await?;
-        let count = |(tenant, name, status, jobs): (Tenant, String, i64, u64)| {
-            let damaged = |what| EngineError::Corrupt(format!("counts: {what}"));
-            let kind = Kind::try_from(&*name).map_err(|_| damaged("kind"))?;
-            Ok(Count { tenant, kind, status: status_of(status).ok_or_else(|| damaged("status"))?, jobs })
-        };
-        rows.into_iter().map(count).collect()
+        counted(self.readers.read(list::counts).await?)
     }
 
-    async fn tallies(&self, tenant: Tenant) -> Result<Vec<(Kind, Tally)>, EngineError> {
-        Ok(self.writer.tallies().of(tenant))
+    async fn figures(&self, tenant: Tenant) -> Result<(Vec<Count>, Vec<(Kind, Tally)>), EngineError> {
+        let read = move |connection: &Connection| Ok((list::counts(connection)?, tallies::read(connection, tenant)?));
+        let (counts, tallies) = self.readers.read(read).await?;
+        let own = counted(counts)?.into_iter().filter(|count| count.tenant == tenant).collect();
+        Ok((own, tallies))
     }
 
     fn usual_seconds(&self, tenant: Tenant, kind: &Kind) -> Option<Seconds> {
-        self.writer.tallies().usual_seconds(tenant, kind)
+        self.writer.usual().seconds(tenant, kind)
     }
 
     async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError> {
@@ -229,6 +226,16 @@ impl Engine for Sqlite {
         let closed = tokio::task::spawn_blocking(move || writer.close()).await;
         closed.map_err(|_| EngineError::Indeterminate("closing the writer has panicked".into()))?
     }
+}
+
+/// How many jobs there are from the rows that say so.
+fn counted(rows: Vec<(Tenant, String, i64, u64)>) -> Result<Vec<Count>, EngineError> {
+    let count = |(tenant, name, status, jobs): (Tenant, String, i64, u64)| {
+        let damaged = |what| EngineError::Corrupt(format!("counts: {what}"));
+        let kind = Kind::try_from(&*name).map_err(|_| damaged("kind"))?;
+        Ok(Count { tenant, kind, status: status_of(status).ok_or_else(|| damaged("status"))?, jobs })
+    };
+    rows.into_iter().map(count).collect()
 }
 
 /// Makes a directory so that a power cut does not take it back.

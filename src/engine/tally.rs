@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Job, Outcome, State, Status, Timestamp};
+use crate::job::{JobEnd, Outcome, Status, Timestamp};
 
 /// Counts of one kind, up to now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct Tally {
     pub durations: Spans,
     /// How long jobs that have ended had waited in the queue for their last attempt.
     pub waits: Spans,
-    /// What came and went in each minute since the epoch, of the last hour in which there was something.
+    /// What came and went in each minute since the epoch, of the hour before the last count.
     minutes: BTreeMap<u64, Flow>,
 }
 
@@ -32,39 +32,42 @@ pub struct Flow {
     pub cancelled: u64,
 }
 
-/// A histogram of the last one to two thousand spans.
+/// A histogram of the last one to two thousand spans: a generation of a thousand and the one that grows.
 ///
 /// Buckets are as those of HdrHistogram with four bits: sixteen for each power of two, so that a span is told with an error of
 /// three percent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spans {
-    buckets: BTreeMap<u16, u32>,
+    current: Generation,
+    previous: Generation,
 }
+
+/// Spans by bucket.
+type Generation = BTreeMap<u16, u32>;
 
 /// So many minutes are kept.
 const MINUTES: u64 = 60;
-/// With so many spans, every other one is forgotten.
-const SPANS: u32 = 2000;
+/// Spans of a generation.
+const SPANS: u32 = 1000;
 const MINUTE_MS: u64 = 60_000;
 /// Bits of a span that its bucket tells apart below the highest.
 const BITS: u32 = 4;
 
 impl Tally {
     /// Counts a job that was made then.
-    pub fn made(&mut self, at: Timestamp) {
-        self.count(at, |flow| flow.created += 1);
+    pub fn made(&mut self, at: Timestamp, now: Timestamp) {
+        self.count(at, now, |flow| flow.created += 1);
     }
 
-    /// Counts a job that has ended; of one that has not there is nothing to count.
-    pub fn ended(&mut self, job: &Job) {
-        let State::Done(end) = job.state else { return };
-        self.count(end.at, |flow| match end.outcome.status() {
+    /// Counts the end of a job.
+    pub fn ended(&mut self, end: &JobEnd, now: Timestamp) {
+        self.count(end.at, now, |flow| match end.outcome.status() {
             Status::Completed => flow.completed += 1,
             Status::Cancelled => flow.cancelled += 1,
             Status::Queued | Status::Processing | Status::Failed => flow.failed += 1,
         });
-        let Some(started_at) = job.started_at else { return };
-        self.waits.record(started_at.0.saturating_sub(job.queued_at.0));
+        let Some(started_at) = end.started_at else { return };
+        self.waits.record(started_at.0.saturating_sub(end.queued_at.0));
         if end.outcome == Outcome::Succeeded {
             self.durations.record(end.at.0.saturating_sub(started_at.0));
         }
@@ -77,15 +80,15 @@ impl Tally {
         self.minutes.range(from..=minute).fold(Flow::default(), |sum, (_, flow)| sum.plus(*flow))
     }
 
-    fn count(&mut self, at: Timestamp, add: impl FnOnce(&mut Flow)) {
-        let minute = at.0 / MINUTE_MS;
-        let newest = self.minutes.last_key_value().map_or(minute, |(newest, _)| minute.max(*newest));
-        let first = (newest + 1).saturating_sub(MINUTES);
-        if minute >= first {
+    /// Counts what happened then, unless that is more than an hour ago. What a clock that was set back has left of later
+    /// times goes.
+    fn count(&mut self, at: Timestamp, now: Timestamp, add: impl FnOnce(&mut Flow)) {
+        let minute = |moment: Timestamp| moment.0 / MINUTE_MS;
+        let last = (minute(now) + 1).saturating_sub(MINUTES)..=minute(now);
+        self.minutes.retain(|minute, _| last.contains(minute));
+        let minute = minute(at.min(now));
+        if last.contains(&minute) {
             add(self.minutes.entry(minute).or_default());
-        }
-        while self.minutes.first_key_value().is_some_and(|(oldest, _)| *oldest < first) {
-            self.minutes.pop_first();
         }
     }
 }
@@ -105,37 +108,30 @@ impl Flow {
 
 impl Spans {
     fn record(&mut self, milliseconds: u64) {
-        *self.buckets.entry(bucket(milliseconds)).or_default() += 1;
-        if self.count() >= SPANS {
-            self.halve();
+        *self.current.entry(bucket(milliseconds)).or_default() += 1;
+        if self.current.values().sum::<u32>() >= SPANS {
+            self.previous = std::mem::take(&mut self.current);
         }
     }
 
     /// How many there are.
     pub fn count(&self) -> u32 {
-        self.buckets.values().sum()
+        self.current.values().chain(self.previous.values()).sum()
     }
 
     /// The span in milliseconds that this share of all is no longer than, from 0 to 1; `None` when there are none.
     pub fn quantile(&self, share: f64) -> Option<u64> {
         let rank = (f64::from(self.count()) * share).ceil().max(1.0);
+        let mut all = self.previous.clone();
+        for (bucket, count) in &self.current {
+            *all.entry(*bucket).or_default() += count;
+        }
         let mut seen = 0;
-        let found = self.buckets.iter().find(|(_, count)| {
+        let found = all.iter().find(|(_, count)| {
             seen += **count;
             f64::from(seen) >= rank
         });
         found.map(|(bucket, _)| middle(*bucket))
-    }
-
-    /// Forgets every other span, in the order of their lengths, so that what is left is as long.
-    fn halve(&mut self) {
-        let mut odd = 0;
-        self.buckets.retain(|_, count| {
-            let with_odd = *count + odd;
-            odd = with_odd % 2;
-            *count = with_odd / 2;
-            *count > 0
-        });
     }
 }
 
@@ -167,57 +163,51 @@ mod tests {
         }
 
         #[test]
-        fn quantiles_are_those_of_the_spans(
-            spans in prop::collection::vec(0..200_000_u64, 1..1500), share in 0.0..=1.0_f64
+        fn quantiles_are_those_of_the_last_spans(
+            spans in prop::collection::vec(0..200_000_u64, 1..4500), share in 0.0..=1.0_f64
         ) {
             let mut histogram = Spans::default();
             spans.iter().for_each(|span| histogram.record(*span));
-            let mut sorted = spans;
-            sorted.sort_unstable();
-            let rank = ((sorted.len() as f64 * share).ceil() as usize).max(1);
-            let (told, exact) = (histogram.quantile(share).unwrap(), sorted[rank - 1]);
+            let count = histogram.count() as usize;
+            prop_assert!(count == spans.len() || (1000..2000).contains(&count), "{} of {}", count, spans.len());
+            let mut last = spans[spans.len() - count..].to_vec();
+            last.sort_unstable();
+            let rank = ((last.len() as f64 * share).ceil() as usize).max(1);
+            let (told, exact) = (histogram.quantile(share).unwrap(), last[rank - 1]);
             prop_assert!(told.abs_diff(exact) <= exact / 32, "{} of {}", told, exact);
         }
 
         #[test]
-        fn what_is_forgotten_leaves_the_quantiles(spans in prop::collection::vec(1000..2000_u64, 1999)) {
-            let mut histogram = Spans::default();
-            spans.iter().for_each(|span| histogram.record(*span));
-            let before = [0.05, 0.5, 0.95].map(|share| histogram.quantile(share).unwrap());
-            histogram.record(1500);
-            prop_assert_eq!(histogram.count(), 1000);
-            for (share, before) in [0.05, 0.5, 0.95].into_iter().zip(before) {
-                let after = histogram.quantile(share).unwrap();
-                prop_assert!(after.abs_diff(before) <= 128, "{}: {} and {}", share, before, after);
-            }
-        }
-
-        #[test]
         fn flows_are_those_of_the_last_minutes(
-            moments in prop::collection::vec(0..3 * MINUTES * MINUTE_MS, 0..200), minutes in 1..=MINUTES
+            moments in prop::collection::vec((0..3 * MINUTES * MINUTE_MS, 0..2 * MINUTES * MINUTE_MS), 0..200),
+            minutes in 1..=MINUTES,
         ) {
-            let mut moments = moments;
+            // Each is counted some time after it happened; the clock goes on.
+            let mut moments: Vec<_> = moments.into_iter().map(|(at, later)| (at + later, at)).collect();
             moments.sort_unstable();
             let mut tally = Tally::default();
-            moments.iter().for_each(|at| tally.made(Timestamp(*at)));
+            moments.iter().for_each(|(now, at)| tally.made(Timestamp(*at), Timestamp(*now)));
             prop_assert!(tally.minutes.len() as u64 <= MINUTES);
-            let now = moments.last().copied().unwrap_or_default();
-            let first = (now / MINUTE_MS + 1).saturating_sub(minutes) * MINUTE_MS;
-            let expected = moments.iter().filter(|at| **at >= first).count() as u64;
+            let now = moments.last().map_or(0, |(now, _)| *now);
+            let first = |now: u64, minutes: u64| (now / MINUTE_MS + 1).saturating_sub(minutes) * MINUTE_MS;
+            let is_counted = |(then, at): &&(u64, u64)| *at >= first(*then, MINUTES) && *at >= first(now, minutes);
+            let expected = moments.iter().filter(is_counted).count() as u64;
             prop_assert_eq!(tally.flow(Timestamp(now), minutes).created, expected);
             prop_assert_eq!(tally.flow(Timestamp(now + 2 * MINUTES * MINUTE_MS), MINUTES), Flow::default());
         }
     }
 
     #[test]
-    fn what_is_over_for_long_is_not_counted_among_the_last() {
+    fn a_clock_that_was_set_back_begins_anew() {
+        let at = |minute: u64| Timestamp(minute * MINUTE_MS);
         let mut tally = Tally::default();
-        tally.made(Timestamp(10_000 * MINUTE_MS));
-        tally.made(Timestamp(9_000 * MINUTE_MS));
-        assert_eq!(tally.minutes.len(), 1);
-        // A clock that was set back counts where it stands.
-        tally.made(Timestamp(9_990 * MINUTE_MS));
-        assert_eq!(tally.flow(Timestamp(10_000 * MINUTE_MS), 60).created, 2);
+        tally.made(at(10_000), at(10_000));
+        // Its job's own time is still that.
+        tally.made(at(10_000), at(5_000));
+        assert_eq!(tally.flow(at(5_000), 1).created, 1);
+        assert_eq!(tally.minutes.len(), 1, "what was counted for later goes");
+        tally.made(at(4_900), at(5_000));
+        assert_eq!(tally.flow(at(5_000), 60).created, 1, "what is long ago came not lately");
         assert_eq!(Spans::default().quantile(0.5), None);
     }
 }

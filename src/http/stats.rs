@@ -90,7 +90,7 @@ struct Quantiles {
     p50: f64,
     /// 95 of 100 take no longer.
     p95: f64,
-    /// The last so many jobs are what this is of.
+    /// This is of the last so many jobs.
     jobs: u32,
 }
 
@@ -151,8 +151,9 @@ pub(super) async fn stats(
     caller: Caller,
     Query(Nothing): Query<Nothing>,
 ) -> Result<Response, ApiError> {
-    let kinds = store.stats(caller).await?;
+    // No later than what is read.
     let as_of = store.clock().now();
+    let kinds = store.stats(caller).await?;
     let total = |status: usize| kinds.values().map(|stats| stats.jobs[status]).sum();
     let flow = |minutes| {
         kinds

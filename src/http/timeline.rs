@@ -80,8 +80,8 @@ fn actors() -> Object {
 
 /// Read a job's timeline.
 ///
-/// Each change of its status, stage or attempt, with its time and who made it: the last 256 at least. Once there are 32, at
-/// most one change of the stage in a second is remembered.
+/// Each change of its status, stage or attempt, with its time and who made it: the last 256 at least. Of an attempt that has
+/// changed its stage 32 times, fewer and fewer further changes of it are told.
 #[utoipa::path(
     get,
     path = "/jobs/{id}/timeline",

@@ -7,8 +7,8 @@ use super::{
     attempts::{AttemptEnd, PastAttempt},
     change::{Change, Guard},
     id::Attempt,
-    state::{Outcome, Stage, State, Status},
-    time::{Seconds, Timestamp},
+    state::{End, Outcome, Stage, State, Status},
+    time::Timestamp,
 };
 
 /// What is remembered of a job's past beside its log.
@@ -18,6 +18,21 @@ pub struct History {
     pub attempts: Vec<PastAttempt>,
     /// What happened, in order.
     pub timeline: Vec<TimelineEntry>,
+    /// How the job ended each time that it did.
+    pub ends: Vec<JobEnd>,
+}
+
+/// An end of a job, which a retry may have taken back since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobEnd {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// When its last attempt began; `None`: nobody was at it.
+    pub started_at: Option<Timestamp>,
+    /// When it had last entered the queue.
+    pub queued_at: Timestamp,
 }
 
 /// What a job knows of its own timeline.
@@ -25,20 +40,27 @@ pub struct History {
 pub struct TimelineEnd {
     /// Entries that it has ever had.
     pub count: u64,
-    /// When the last one was made; `None`: there is none.
-    pub last_at: Option<Timestamp>,
+    /// Those of this attempt that tell of its stage.
+    pub stages: u32,
+    /// When the last of these was made.
+    pub stage_at: Option<Timestamp>,
+    /// Whether the stage is another one by now.
+    pub is_behind: bool,
 }
 
-/// A timeline of so many entries takes the next change of the stage only a while after its last entry, so that a worker with
-/// a stage for each frame does not drive out what happened before.
-const UNHURRIED_ENTRIES: u64 = 32;
-const STAGE_SECONDS: Seconds = Seconds(1);
+/// So many changes of an attempt's stage are taken as they come. After them one is taken when the last is a second old, and a
+/// sixteenth of the time that the attempt has taken: a worker with a stage for each frame has less than two hundred in a
+/// day, and does not drive out what happened before.
+const UNHURRIED_STAGES: u32 = 32;
+const STAGE_MS: u64 = 1000;
+const STAGE_SHARE: u64 = 16;
 
 impl History {
     /// Adds what happened after this.
     pub fn extend(&mut self, later: Self) {
         self.attempts.extend(later.attempts);
         self.timeline.extend(later.timeline);
+        self.ends.extend(later.ends);
     }
 }
 
@@ -142,12 +164,19 @@ impl Job {
     /// Remembers its creation.
     pub(super) fn remember_creation(&mut self) -> History {
         let timeline = vec![self.remember(TimelineEvent::Created, self.attempt, Actor::Client, None)];
-        History { attempts: Vec::new(), timeline }
+        History { timeline, ..History::default() }
     }
 
     /// Remembers a change that has made this of `before`: one thing at the most.
     pub(super) fn remember_change(&mut self, before: &Self, change: &Change, guard: &Guard) -> History {
         let past = before.ended_attempt(self);
+        if past.is_some() {
+            let count = self.timeline.count;
+            self.timeline = TimelineEnd { count, ..TimelineEnd::default() };
+        }
+        let has_moved = self.version > before.version;
+        self.timeline.is_behind |= self.stage != before.stage;
+        let is_told = has_moved && self.timeline.is_behind && !self.is_hurried();
         let event = match (&past, before.state, self.state) {
             (Some(_), State::Done(_), _) => TimelineEvent::Retried,
             (Some(past), ..) => TimelineEvent::Ended(past.end),
@@ -156,7 +185,7 @@ impl Job {
             }
             (None, State::Queued, State::Processing) => TimelineEvent::Started,
             _ if self.cancel_requested && !before.cancel_requested => TimelineEvent::CancelRequested,
-            _ if self.stage != before.stage && !self.is_hurried() => TimelineEvent::StageChanged,
+            _ if is_told => TimelineEvent::StageChanged,
             _ => return History::default(),
         };
         let attempt = if event == TimelineEvent::Retried { self.attempt } else { before.attempt };
@@ -171,13 +200,22 @@ impl Job {
             Change::Sweep(_) => (Actor::Service, None),
         };
         let timeline = vec![self.remember(event, attempt, actor, reason)];
-        History { attempts: past.into_iter().collect(), timeline }
+        let ends = if before.is_done() { None } else { self.last_end() };
+        History { attempts: past.into_iter().collect(), timeline, ends: ends.into_iter().collect() }
+    }
+
+    /// How it ended, if it has.
+    pub fn last_end(&self) -> Option<JobEnd> {
+        let End { outcome, at, .. } = self.state.end()?;
+        Some(JobEnd { outcome, at, started_at: self.started_at, queued_at: self.queued_at })
     }
 
     /// Whether a change of its stage comes too soon to be remembered.
     fn is_hurried(&self) -> bool {
-        let TimelineEnd { count, last_at } = self.timeline;
-        count >= UNHURRIED_ENTRIES && last_at.is_some_and(|at| self.updated_at < at.after(STAGE_SECONDS))
+        let TimelineEnd { stages, stage_at: Some(stage_at), .. } = self.timeline else { return false };
+        let since = |at: Timestamp| self.updated_at.0.saturating_sub(at.0);
+        let pause = STAGE_MS.max(self.started_at.map_or(0, since) / STAGE_SHARE);
+        stages >= UNHURRIED_STAGES && since(stage_at) < pause
     }
 
     fn remember(
@@ -187,7 +225,12 @@ impl Job {
         actor: Actor,
         reason: Option<Stage>,
     ) -> TimelineEntry {
-        self.timeline = TimelineEnd { count: self.timeline.count + 1, last_at: Some(self.updated_at) };
+        self.timeline.count += 1;
+        if event == TimelineEvent::StageChanged {
+            self.timeline.stages = self.timeline.stages.saturating_add(1);
+            self.timeline.stage_at = Some(self.updated_at);
+        }
+        self.timeline.is_behind = false;
         TimelineEntry {
             at: self.updated_at,
             event,

@@ -317,7 +317,8 @@ impl Work {
     fn delete(&mut self, terms: &Terms<'_>) -> Verdict {
         self.now = None;
         self.lines.clear();
-        self.history = History::default();
+        // That it has ended is counted all the same.
+        self.history = History { ends: std::mem::take(&mut self.history.ends), ..History::default() };
         self.fate = Fate::Deleted { reserved_until: terms.now.after(terms.settings.deleted_retain_seconds) };
         Verdict::Deleted
     }

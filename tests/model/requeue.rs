@@ -32,7 +32,7 @@ fn requeued(before: &Job, now: Timestamp) -> Job {
         spec: before.spec.clone(),
         labels: before.labels.clone(),
         log: LogWindow { writers: Vec::new(), ..before.log.clone() },
-        timeline: TimelineEnd { count: before.timeline.count + 1, last_at: Some(now) },
+        timeline: TimelineEnd { count: before.timeline.count + 1, ..TimelineEnd::default() },
         fenced: before.fenced,
 
         attempt: Attempt(before.attempt.0 + 1),

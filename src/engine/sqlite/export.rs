@@ -49,8 +49,8 @@ fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineEr
             let before = stored.job.attempt;
             let has_past = has_attempts && before > Attempt::FIRST;
             let attempts = if has_past { attempts::read(connection, number, before)? } else { Vec::new() };
-            let timeline = if has_timelines { timeline::read(connection, &stored)? } else { Vec::new() };
-            let history = History { attempts, timeline };
+            let timeline = if has_timelines { timeline::read(connection, &stored)? } else { None };
+            let history = History { attempts, timeline: timeline.unwrap_or_default(), ends: Vec::new() };
             let has_lines = stored.job.log.count > dropped;
             if pieces.blocking_send(Ok(Exported::Job(stored.job, input, history))).is_err() {
                 return Ok(());

@@ -52,8 +52,8 @@ impl Chain {
         statement(connection, &text)?.execute([sql(row)]).map(drop).map_err(fault)
     }
 
-    /// Deletes at most so many rows that are marked; how many could be deleted besides.
-    pub(super) fn free_some(self, connection: &Connection, rows_max: usize) -> Result<usize, EngineError> {
+    /// Deletes at most so many rows that are marked; whether there may be more.
+    fn free_some(self, connection: &Connection, rows_max: usize) -> Result<bool, EngineError> {
         let (table, marks) = (self.table().name(), self.marks());
         let column = if matches!(self, Self::Log) { "log_row" } else { "row" };
         let mut pick = statement(connection, &format!("SELECT {column} FROM {marks} LIMIT 1"))?;
@@ -85,14 +85,14 @@ impl Chain {
                 at = prev;
             }
         }
-        Ok(left)
+        Ok(left == 0)
     }
 }
 
-/// Deletes at most so many rows that are marked; false when there are none left.
+/// Deletes at most so many marked rows of logs and as many of timelines; false when there are none left.
 pub(super) fn free_some(connection: &Connection, rows_max: usize) -> Result<bool, EngineError> {
-    let left = Chain::Log.free_some(connection, rows_max)?;
-    Ok(Chain::Timeline.free_some(connection, left)? == 0)
+    let has_more_lines = Chain::Log.free_some(connection, rows_max)?;
+    Ok(Chain::Timeline.free_some(connection, rows_max)? || has_more_lines)
 }
 
 /// A damaged row costs its space and what lies before it, never the writes of others.

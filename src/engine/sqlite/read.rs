@@ -98,6 +98,13 @@ pub(super) fn find(connection: &Connection, key: &JobKey) -> Result<Found, Engin
     }
 }
 
+/// The revision of the job of a number, if there is one.
+pub(super) fn revision(connection: &Connection, number: u64) -> Result<Option<u64>, EngineError> {
+    let mut select = statement(connection, "SELECT revision FROM heads WHERE job = ?1")?;
+    let found = select.query_row([sql(number)], |row| row.get::<_, i64>(0)).optional().map_err(fault)?;
+    Ok(found.map(i64::cast_unsigned))
+}
+
 /// The job of a number, with its result or without.
 pub(super) fn job(connection: &Connection, number: u64, with_result: bool) -> Result<Option<Stored>, EngineError> {
     let mut heads = statement(connection, "SELECT revision, body FROM heads WHERE job = ?1")?;

@@ -151,9 +151,12 @@ pub(super) struct Head<'a> {
     /// Stands after that, since format 6, if there is any: its counters and its place.
     #[serde(skip)]
     timeline: HeadTimeline,
-    /// Stands last, since format 7, if it is known; 0: it is not.
+    /// Stands after that, since format 7, if it is known; 0: it is not.
     #[serde(skip)]
     expected_seconds: u32,
+    /// Stands last: twice the entries that tell of the attempt's stage, and one more where it is another one by now.
+    #[serde(skip)]
+    stages: u64,
 }
 
 /// What a head has since format 3.
@@ -170,7 +173,8 @@ struct More {
 #[derive(Default, Serialize, Deserialize)]
 struct HeadTimeline {
     count: u64,
-    last_at: Option<u64>,
+    /// When the last entry was made that tells of the attempt's stage.
+    stage_at: Option<u64>,
     place: TimelinePlace,
 }
 
@@ -209,8 +213,8 @@ impl<'a> Head<'a> {
     pub(super) fn seal(job: &'a Job, place: Place, into: &mut Vec<u8>) -> Result<(), EngineError> {
         let head = Self::of(job, place);
         // What says nothing is zeros, and need not be written.
-        if head.expected_seconds > 0 {
-            let value = (&head, &head.more, &head.timeline, head.expected_seconds);
+        if head.expected_seconds > 0 || head.stages > 0 {
+            let value = (&head, &head.more, &head.timeline, head.expected_seconds, head.stages);
             seal_padded(Table::Heads, place.number, &value, padded, into)
         } else if head.timeline.count > 0 {
             seal_padded(Table::Heads, place.number, &(&head, &head.more, &head.timeline), padded, into)
@@ -232,7 +236,10 @@ impl<'a> Head<'a> {
             (head.timeline, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
         }
         if says_something(rest) {
-            (head.expected_seconds, _) = postcard::take_from_bytes(rest).map_err(damaged)?;
+            (head.expected_seconds, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
+        }
+        if says_something(rest) {
+            (head.stages, _) = postcard::take_from_bytes(rest).map_err(damaged)?;
         }
         Ok(head)
     }
@@ -278,10 +285,11 @@ impl<'a> Head<'a> {
             },
             timeline: HeadTimeline {
                 count: job.timeline.count,
-                last_at: job.timeline.last_at.map(|at| at.0),
+                stage_at: job.timeline.stage_at.map(|at| at.0),
                 place: place.timeline,
             },
             expected_seconds: job.expected_seconds.map_or(0, |span| span.0),
+            stages: u64::from(job.timeline.stages) << 1 | u64::from(job.timeline.is_behind),
         }
     }
 
@@ -350,7 +358,12 @@ impl<'a> Head<'a> {
                 marks: self.log_marks.iter().map(|&(seq, written)| Mark { seq, written }).collect(),
                 writers,
             },
-            timeline: TimelineEnd { count: self.timeline.count, last_at: self.timeline.last_at.map(Timestamp) },
+            timeline: TimelineEnd {
+                count: self.timeline.count,
+                stages: u32::try_from(self.stages >> 1).unwrap_or(u32::MAX),
+                stage_at: self.timeline.stage_at.map(Timestamp),
+                is_behind: self.stages & 1 == 1,
+            },
             version: self.version,
             result_version: self.result >> 1,
             revision,

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, config::DbConfig};
 
-use super::{error::fault, schedule};
+use super::{error::fault, schedule, tallies};
 use crate::engine::EngineError;
 
 /// Marks a SQLite file as a Milepost store ("MPJS"); see <https://www.sqlite.org/fileformat2.html#application_id>.
@@ -78,11 +78,12 @@ const MIGRATIONS: &[Migration] = &[
     CREATE TABLE freed_timeline(row INTEGER PRIMARY KEY);
 ",
     ),
-    Migration::tables(
-        "
+    Migration {
+        tables: "
     CREATE TABLE tallies(kind INTEGER PRIMARY KEY, body BLOB NOT NULL);
 ",
-    ),
+        fill: tallies::fill,
+    },
     // Heads have zeros after them, which earlier programs do not expect.
     Migration::tables(""),
 ];

@@ -1,4 +1,4 @@
-//! What is counted of each kind: in memory for whoever asks, and in a row each, which a commit writes that makes or ends jobs.
+//! What is counted of each kind: with the writer, and in a row each, which a commit writes that makes or ends jobs.
 //!
 //! Promises: nobody sees a count that is not durable; a commit that makes and ends none writes nothing.
 
@@ -11,114 +11,159 @@ use rusqlite::Connection;
 
 use super::{
     error::fault,
-    read::statement,
+    read::{self, statement},
     record::{self, Table},
 };
 use crate::{
-    engine::{EngineError, Tally},
-    job::{Job, Kind, Seconds, Tenant},
+    engine::{EngineError, Put, Tally, Write},
+    job::{Kind, Seconds, Status, Tenant},
 };
 
-/// The counts of each kind, for the writer and those who ask.
+/// How long jobs of each kind usually take, for those who may not wait.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tallies(Arc<Mutex<HashMap<(Tenant, Kind), Tally>>>);
+pub(super) struct Usual(Arc<Mutex<HashMap<(Tenant, Kind), Seconds>>>);
 
-impl Tallies {
-    fn load(connection: &Connection) -> Result<Self, EngineError> {
-        let tallies = Self::default();
-        let text = "SELECT kind, tenant, name, body FROM tallies JOIN kinds USING (kind)";
-        let mut select = statement(connection, text)?;
-        let mut rows = select.query([]).map_err(fault)?;
-        while let Some(row) = rows.next().map_err(fault)? {
-            let (kind, tenant, name, body): (i64, u32, String, Vec<u8>) = row.try_into().map_err(fault)?;
-            let tally = record::open::<Tally>(Table::Tallies, kind.cast_unsigned(), &body);
-            match (Kind::try_from(&*name), tally) {
-                (Ok(name), Ok(tally)) => {
-                    tallies.lock().insert((Tenant(tenant), name), tally);
-                }
-                // Nothing depends on it: it begins anew.
-                (_, tally) => {
-                    tracing::error!(kind = name, damage = ?tally.err(), "what was counted of a kind is damaged")
-                }
-            }
+impl Usual {
+    /// The median of the last ones in seconds, rounded up; never 0.
+    pub(super) fn seconds(&self, tenant: Tenant, kind: &Kind) -> Option<Seconds> {
+        self.lock().get(&(tenant, kind.clone())).copied()
+    }
+
+    fn learn(&self, key: (Tenant, Kind), tally: &Tally) {
+        if let Some(median) = tally.durations.quantile(0.5) {
+            let seconds = u32::try_from(median.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+            self.lock().insert(key, Seconds(seconds));
         }
-        Ok(tallies)
     }
 
-    /// The counts of a tenant's kinds.
-    pub(super) fn of(&self, tenant: Tenant) -> Vec<(Kind, Tally)> {
-        let tallies = self.lock();
-        let own = tallies.iter().filter(|((owner, _), _)| *owner == tenant);
-        own.map(|((_, kind), tally)| (kind.clone(), tally.clone())).collect()
-    }
-
-    /// How long jobs of a kind usually take, in seconds, rounded up.
-    pub(super) fn usual_seconds(&self, tenant: Tenant, kind: &Kind) -> Option<Seconds> {
-        let median = self.lock().get(&(tenant, kind.clone()))?.durations.quantile(0.5)?;
-        Some(Seconds(u32::try_from(median.div_ceil(1000)).unwrap_or(u32::MAX).max(1)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Tenant, Kind), Tally>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Tenant, Kind), Seconds>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The writing end.
 pub(super) struct Counter {
-    tallies: Tallies,
-    /// What the transaction under way makes of the counts, by the number of their kind.
+    tallies: HashMap<i64, Tally>,
+    /// What the transaction under way makes of some of them.
     fresh: HashMap<i64, ((Tenant, Kind), Tally)>,
+    usual: Usual,
     buffer: Vec<u8>,
 }
 
 impl Counter {
     pub(super) fn load(connection: &Connection) -> Result<Self, EngineError> {
-        Ok(Self { tallies: Tallies::load(connection)?, fresh: HashMap::new(), buffer: Vec::new() })
-    }
-
-    pub(super) fn tallies(&self) -> Tallies {
-        self.tallies.clone()
-    }
-
-    pub(super) fn made(&mut self, kind: i64, job: &Job) {
-        let tally = self.tally(kind, job);
-        tally.made(job.spec.created_at);
-        tally.ended(job);
-    }
-
-    pub(super) fn changed(&mut self, kind: i64, before: &Job, job: &Job) {
-        if job.is_done() && (!before.is_done() || before.attempt != job.attempt) {
-            self.tally(kind, job).ended(job);
+        let (mut tallies, usual) = (HashMap::new(), Usual::default());
+        let mut select = statement(connection, "SELECT kind, tenant, name, body FROM tallies JOIN kinds USING (kind)")?;
+        let mut rows = select.query([]).map_err(fault)?;
+        while let Some(row) = rows.next().map_err(fault)? {
+            let (kind, tenant, name, body): (i64, u32, String, Vec<u8>) = row.try_into().map_err(fault)?;
+            match open(kind, &name, &body) {
+                Ok((name, tally)) => {
+                    usual.learn((Tenant(tenant), name), &tally);
+                    tallies.insert(kind, tally);
+                }
+                // Nothing depends on it: it begins anew with the next job.
+                Err(damage) => tracing::error!(kind = name, %damage, "what was counted of a kind is lost"),
+            }
         }
+        Ok(Self { tallies, fresh: HashMap::new(), usual, buffer: Vec::new() })
     }
 
-    fn tally(&mut self, kind: i64, job: &Job) -> &mut Tally {
-        let Self { tallies, fresh, .. } = self;
-        let known = || {
-            let key = (job.key().tenant, job.spec.kind.clone());
-            let tally = tallies.lock().get(&key).cloned().unwrap_or_default();
-            (key, tally)
+    pub(super) fn usual(&self) -> Usual {
+        self.usual.clone()
+    }
+
+    /// Counts what a write has made and ended.
+    pub(super) fn count(&mut self, kind: i64, name: &Kind, write: &Write, now: crate::job::Timestamp) {
+        let made = match &write.put {
+            Put::New { job, .. } => Some(job.spec.created_at),
+            Put::Changed(_) | Put::Deleted { .. } => None,
         };
-        &mut fresh.entry(kind).or_insert_with(known).1
+        let ends = &write.history.ends;
+        if made.is_none() && ends.is_empty() {
+            return;
+        }
+        let Self { tallies, fresh, .. } = self;
+        let known = || ((write.key.tenant, name.clone()), tallies.get(&kind).cloned().unwrap_or_default());
+        let (_, tally) = fresh.entry(kind).or_insert_with(known);
+        if let Some(at) = made {
+            tally.made(at, now);
+        }
+        ends.iter().for_each(|end| tally.ended(end, now));
     }
 
     /// Writes the counts that a transaction has changed.
     pub(super) fn finish(&mut self, connection: &Connection) -> Result<(), EngineError> {
         for (kind, (_, tally)) in &self.fresh {
-            record::seal(Table::Tallies, kind.cast_unsigned(), tally, &mut self.buffer)?;
-            let mut put = statement(connection, "INSERT OR REPLACE INTO tallies VALUES (?1, ?2)")?;
-            put.execute((kind, &self.buffer)).map_err(fault)?;
+            put(connection, *kind, tally, &mut self.buffer)?;
         }
         Ok(())
     }
 
     pub(super) fn committed(&mut self) {
-        if !self.fresh.is_empty() {
-            self.tallies.lock().extend(self.fresh.drain().map(|(_, counted)| counted));
+        for (kind, (key, tally)) in self.fresh.drain() {
+            self.usual.learn(key, &tally);
+            self.tallies.insert(kind, tally);
         }
     }
 
     pub(super) fn rolled_back(&mut self) {
         self.fresh.clear();
     }
+}
+
+/// The counts of a tenant's kinds.
+pub(super) fn read(connection: &Connection, tenant: Tenant) -> Result<Vec<(Kind, Tally)>, EngineError> {
+    let text = "SELECT kind, name, body FROM tallies JOIN kinds USING (kind) WHERE tenant = ?1";
+    let mut select = statement(connection, text)?;
+    let mut rows = select.query([tenant.0]).map_err(fault)?;
+    let mut tallies = Vec::new();
+    while let Some(row) = rows.next().map_err(fault)? {
+        let (kind, name, body): (i64, String, Vec<u8>) = row.try_into().map_err(fault)?;
+        tallies.push(open(kind, &name, &body)?);
+    }
+    Ok(tallies)
+}
+
+/// Counts the last completed jobs of a store that had no such counts.
+pub(super) fn fill(connection: &Connection) -> Result<(), EngineError> {
+    const JOBS: &str = "SELECT job FROM lists WHERE kind = ?1 AND status = ?2 ORDER BY job DESC LIMIT 1000";
+    let mut kinds = statement(connection, "SELECT kind FROM kinds")?;
+    let mut jobs = statement(connection, JOBS)?;
+    let kinds =
+        kinds.query_map([], |row| row.get(0)).map_err(fault)?.collect::<Result<Vec<i64>, _>>().map_err(fault)?;
+    let mut buffer = Vec::new();
+    for kind in kinds {
+        let columns = (kind, Status::Completed as i64);
+        let numbers = jobs.query_map(columns, |row| row.get(0)).map_err(fault)?;
+        let mut numbers = numbers.collect::<Result<Vec<i64>, _>>().map_err(fault)?;
+        numbers.reverse();
+        let mut tally = Tally::default();
+        for number in numbers {
+            match read::job(connection, number.cast_unsigned(), true) {
+                Ok(stored) => {
+                    let end = stored.and_then(|stored| stored.job.last_end());
+                    end.iter().for_each(|end| tally.ended(end, end.at));
+                }
+                // What is wrong with it is said to those who read it.
+                Err(EngineError::Corrupt(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        put(connection, kind, &tally, &mut buffer)?;
+    }
+    Ok(())
+}
+
+fn put(connection: &Connection, kind: i64, tally: &Tally, buffer: &mut Vec<u8>) -> Result<(), EngineError> {
+    record::seal(Table::Tallies, kind.cast_unsigned(), tally, buffer)?;
+    let mut put = statement(connection, "INSERT OR REPLACE INTO tallies VALUES (?1, ?2)")?;
+    put.execute((kind, &*buffer)).map(drop).map_err(fault)
+}
+
+fn open(kind: i64, name: &str, body: &[u8]) -> Result<(Kind, Tally), EngineError> {
+    let number = kind.cast_unsigned();
+    let tally = record::open(Table::Tallies, number, body)?;
+    let name = Kind::try_from(name).map_err(|_| record::damaged(Table::Tallies, number, "kind"))?;
+    Ok((name, tally))
 }

@@ -1,7 +1,7 @@
 //! The timeline of a job: a chain of rows in arrival order, as its log is one.
 //!
-//! Promises: what one commit adds to a timeline is one row at the end of the table. A job keeps some hundred rows, and what is
-//! over is deleted in steps that no request feels.
+//! Promises: what one commit adds to a timeline is one row at the end of the table, or some; a job keeps some hundred entries, and
+//! what is over is deleted in steps that no request feels.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::fault,
-    read::statement,
+    read::{self, statement},
     record::{self, Table},
     sql, status_of,
 };
@@ -19,8 +19,13 @@ use crate::{
     job::{Actor, Attempt, Stage, TimelineEntry, TimelineEvent, Timestamp},
 };
 
-/// A job keeps twice as many rows at the least, and three times as many at the most.
-const STRIDE: u64 = 128;
+/// A job keeps two times so many entries at the least, but for those of a row, and three times and a row at the most.
+const STRIDE: u64 = 160;
+/// Entries in one row: what one commit adds beyond that makes more of them.
+pub(super) const ROW_ENTRIES: usize = 64;
+/// So many entries are always kept.
+const KEPT: usize = 256;
+const _: () = assert!(KEPT < 2 * STRIDE as usize - ROW_ENTRIES + 1);
 
 /// The entries that one commit added to one timeline, linked to the row before.
 #[derive(Serialize, Deserialize)]
@@ -55,14 +60,13 @@ enum ActorRow<'a> {
     Service,
 }
 
-/// The timeline with one more row; and the row that is then to be deleted with all before it.
-pub(super) fn link(place: TimelinePlace, row: u64) -> (TimelinePlace, Option<u64>) {
-    let TimelinePlace { rows, strides, .. } = place;
-    let mut next = TimelinePlace { rows: rows + 1, tail: row, strides };
-    if !next.rows.is_multiple_of(STRIDE) {
+/// The timeline with one more row of so many entries; and the row that is then to be deleted with all before it.
+pub(super) fn link(place: TimelinePlace, row: u64, entries: usize) -> (TimelinePlace, Option<u64>) {
+    let mut next = TimelinePlace { entries: place.entries + entries as u64, tail: row, ..place };
+    if next.entries / STRIDE == place.entries / STRIDE {
         return (next, None);
     }
-    let [last, over] = strides;
+    let [last, over] = place.strides;
     next.strides = [row, last];
     (next, (over != 0).then_some(over))
 }
@@ -81,26 +85,37 @@ pub(super) fn put(
     statement(connection, "INSERT INTO timeline_rows VALUES (?1, ?2)")?.execute(columns).map(drop).map_err(fault)
 }
 
-/// The entries of a job's timeline that are kept, as of the moment at which `stored` was read, in order.
-pub(super) fn read(connection: &Connection, stored: &Stored) -> Result<Vec<TimelineEntry>, EngineError> {
-    let place = stored.place.timeline;
+/// See [`Engine::timeline`](crate::engine::Engine::timeline).
+pub(super) fn read(connection: &Connection, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError> {
+    let number = stored.place.number;
     let mut select = statement(connection, "SELECT body FROM timeline_rows WHERE row = ?1")?;
-    let (mut rows, mut at) = (Vec::new(), place.tail);
+    let (mut newest_first, mut at) = (Vec::new(), stored.place.timeline.tail);
     while at != 0 {
         let damaged = |what: &str| record::damaged(Table::TimelineRows, at, what);
         let mut found = select.query([sql(at)]).map_err(fault)?;
-        // What is over may go while somebody reads.
-        let Some(columns) = found.next().map_err(fault)? else { break };
+        let Some(columns) = found.next().map_err(fault)? else {
+            let revision = read::revision(connection, number)?;
+            if revision.is_none() {
+                return Ok(None);
+            }
+            // What is over goes, also while somebody reads what the job was.
+            if newest_first.len() >= KEPT || revision != Some(stored.job.revision) {
+                break;
+            }
+            return Err(damaged("missing"));
+        };
         let body = columns.get_ref(0).map_err(fault)?.as_blob().unwrap_or_default();
         let TimelineRow { job, prev, entries } = record::open(Table::TimelineRows, at, body)?;
-        if job != stored.place.number {
+        if job != number {
             return Err(damaged("belongs to another job"));
         }
-        let entries = entries.into_iter().map(|entry| entry.entry(at)).collect::<Result<Vec<_>, _>>();
-        rows.push(entries?);
+        for entry in entries.into_iter().rev() {
+            newest_first.push(entry.entry(at)?);
+        }
         at = prev;
     }
-    Ok(rows.into_iter().rev().flatten().collect())
+    newest_first.reverse();
+    Ok(Some(newest_first))
 }
 
 impl<'a> EntryRow<'a> {

@@ -15,7 +15,7 @@ use super::{
     read::{self, statement},
     record::{self, Detail, Head, LogRow, Table},
     schedule, sql,
-    tallies::{Counter, Tallies},
+    tallies::{Counter, Usual},
     timeline,
 };
 use crate::{
@@ -111,6 +111,8 @@ pub(super) struct Tables {
     counts: HashMap<(i64, Status), i64>,
     /// Whether rows of logs or timelines may be waiting to be freed.
     pub(super) freeing: bool,
+    /// Rows of these that the transaction under way has added or given up.
+    pub(super) added: usize,
     /// Whether keys or ids that are over may be waiting to be forgotten.
     pub(super) forgetting: bool,
     /// Rows of this transaction that will be forgotten one day.
@@ -139,6 +141,7 @@ impl Tables {
             fresh_kinds: Vec::new(),
             counts: HashMap::new(),
             freeing: true,
+            added: 0,
             forgetting: true,
             transient: 0,
             feed: Feed::load(connection, settings.feed_retain_seconds)?,
@@ -157,9 +160,9 @@ impl Tables {
         self.feed.ends()
     }
 
-    /// What is counted of each kind.
-    pub(super) fn tallies(&self) -> Tallies {
-        self.counter.tallies()
+    /// How long jobs of each kind usually take.
+    pub(super) fn usual(&self) -> Usual {
+        self.counter.usual()
     }
 
     pub(super) fn write(
@@ -175,6 +178,7 @@ impl Tables {
             (Put::Changed(_) | Put::Deleted { .. }, None) => conflict(connection, &write.key),
         }?;
         if let Outcome::Committed(place) = &outcome {
+            self.count(connection, write, now)?;
             for past in &write.history.attempts {
                 attempts::add(connection, place.number, past, &mut self.buffer)?;
             }
@@ -183,6 +187,21 @@ impl Tables {
             }
         }
         Ok(outcome)
+    }
+
+    /// Counts what a write has made and ended.
+    fn count(&mut self, connection: &Connection, write: &Write, now: Timestamp) -> Result<(), EngineError> {
+        let job = match (&write.put, &write.before) {
+            (Put::New { job, .. } | Put::Changed(job), _) => job,
+            (Put::Deleted { .. }, Some(before)) => &before.job,
+            (Put::Deleted { .. }, None) => return Ok(()),
+        };
+        if matches!(write.put, Put::New { .. }) || !write.history.ends.is_empty() {
+            let name = &job.spec.kind;
+            let kind = self.kind(connection, write.key.tenant, name)?.unwrap_or_default();
+            self.counter.count(kind, name, write, now);
+        }
+        Ok(())
     }
 
     /// Brings counts and the feed up to date, and forgets some of what is over; the last step of a batch.
@@ -212,7 +231,7 @@ impl Tables {
             self.kinds.remove(&fresh);
         }
         self.counts.clear();
-        self.transient = 0;
+        (self.transient, self.added) = (0, 0);
         self.counter.rolled_back();
         self.feed.rolled_back();
         self.jobs.rolled_back();
@@ -239,10 +258,13 @@ impl Tables {
             return conflict(connection, key);
         }
         let mut place = Place { number, ..Place::default() };
+        // More than there are where earlier ones were dropped before an export.
+        let dropped = job.timeline.count.saturating_sub(write.history.timeline.len() as u64);
+        place.timeline.entries = dropped;
         let rows = self.link(connection, &mut place, &write.lines)?;
         self.append(connection, number, &rows)?;
         let entries = self.link_entries(connection, &mut place, write)?;
-        self.add_entries(connection, number, entries, write)?;
+        self.add_entries(connection, number, &entries, write)?;
         place.armed_at = schedule::armed(None, job, now);
         schedule::arm(connection, number, None, place.armed_at)?;
         schedule::queue(connection, number, kind, None, Some(job))?;
@@ -258,7 +280,6 @@ impl Tables {
         }
         self.list(connection, number, None, Some((kind, job.status())))?;
         label(connection, number, key.tenant, &Labels::default(), &job.labels)?;
-        self.counter.made(kind, job);
         self.feed.made(number, job);
         Ok(Outcome::Committed(place))
     }
@@ -299,13 +320,12 @@ impl Tables {
             return conflict(connection, job.key());
         }
         self.append(connection, number, &rows)?;
-        self.add_entries(connection, number, entries, write)?;
+        self.add_entries(connection, number, &entries, write)?;
         schedule::arm(connection, number, place.armed_at, next.armed_at)?;
         // Of a job that was taken and came back in one commit only the attempt is another.
         if before.status() != job.status() || before.attempt != job.attempt {
             let kind = self.kind(connection, job.key().tenant, &job.spec.kind)?.unwrap_or_default();
             schedule::queue(connection, number, kind, Some(before), Some(job))?;
-            self.counter.changed(kind, before, job);
             if before.status() != job.status() {
                 self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
             }
@@ -389,39 +409,44 @@ impl Tables {
             record::seal(Table::LogRows, *row, &body, &mut self.buffer)?;
             execute(connection, "INSERT INTO log_rows VALUES (?1, ?2)", (sql(*row), &self.buffer))?;
         }
+        self.added += rows.len();
         Ok(())
     }
 
-    /// The row that new entries of a timeline become, if there are any; the place is then as with it.
+    /// The rows that new entries of a timeline become; the place is then as with them.
     fn link_entries(
         &mut self,
         connection: &Connection,
         place: &mut Place,
         write: &Write,
-    ) -> Result<Option<NewEntries>, EngineError> {
-        if write.history.timeline.is_empty() {
-            return Ok(None);
+    ) -> Result<Vec<NewEntries>, EngineError> {
+        let mut rows = Vec::new();
+        for entries in write.history.timeline.chunks(timeline::ROW_ENTRIES) {
+            let row = self.timeline_rows.take(connection)?;
+            let prev = place.timeline.tail;
+            let (next, over) = timeline::link(place.timeline, row, entries.len());
+            place.timeline = next;
+            rows.push(NewEntries { row, prev, over });
         }
-        let row = self.timeline_rows.take(connection)?;
-        let prev = place.timeline.tail;
-        let (next, over) = timeline::link(place.timeline, row);
-        place.timeline = next;
-        Ok(Some(NewEntries { row, prev, over }))
+        Ok(rows)
     }
 
     fn add_entries(
         &mut self,
         connection: &Connection,
         job: u64,
-        new: Option<NewEntries>,
+        rows: &[NewEntries],
         write: &Write,
     ) -> Result<(), EngineError> {
-        let Some(NewEntries { row, prev, over }) = new else { return Ok(()) };
-        timeline::put(connection, job, (prev, row), &write.history.timeline, &mut self.buffer)?;
-        if let Some(over) = over {
-            Chain::Timeline.free_from(connection, over)?;
-            self.freeing = true;
+        let entries = write.history.timeline.chunks(timeline::ROW_ENTRIES);
+        for (NewEntries { row, prev, over }, entries) in rows.iter().zip(entries) {
+            timeline::put(connection, job, (*prev, *row), entries, &mut self.buffer)?;
+            if let Some(over) = over {
+                Chain::Timeline.free_from(connection, *over)?;
+                self.freeing = true;
+            }
         }
+        self.added += rows.len();
         Ok(())
     }
 

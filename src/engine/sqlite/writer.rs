@@ -20,7 +20,7 @@ use super::{
     free,
     poison::Poison,
     read, schedule, schema,
-    tallies::Tallies,
+    tallies::Usual,
     write::{Tables, forget},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     job::{JobKey, Tenant},
 };
 
-/// Rows of logs and timelines freed along with a batch; and, with keys and ids that are over, in a transaction of their own while nothing
+/// Rows of logs and of timelines freed along with a batch, or twice as many as it has added; and, with keys and ids that are over, in a transaction of their own while nothing
 /// else is to be done.
 const FREED_WITH_BATCH: usize = 64;
 const FREED_WHEN_IDLE: usize = 1000;
@@ -40,7 +40,7 @@ pub(super) struct Writer {
     /// `None` once it is closed.
     open: Arc<Mutex<Option<Open>>>,
     feed_ends: Ends,
-    tallies: Tallies,
+    usual: Usual,
     poison: Poison,
 }
 
@@ -53,9 +53,9 @@ impl Writer {
         let poison = Poison::default();
         let checkpoints = Checkpoints::start(directory, &mut connection, settings.checkpoint_pages, poison.clone())?;
         let tables = Tables::load(&connection, settings)?;
-        let (feed_ends, tallies) = (tables.feed_ends(), tables.tallies());
+        let (feed_ends, usual) = (tables.feed_ends(), tables.usual());
         let open = Open { checkpoints, tables, connection, clock, poison: poison.clone() };
-        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, tallies, poison })
+        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, usual, poison })
     }
 
     pub(super) fn health(&self) -> Result<(), EngineError> {
@@ -67,9 +67,9 @@ impl Writer {
         self.feed_ends.of(tenant)
     }
 
-    /// What is counted of each kind.
-    pub(super) fn tallies(&self) -> &Tallies {
-        &self.tallies
+    /// How long jobs of each kind usually take.
+    pub(super) fn usual(&self) -> &Usual {
+        &self.usual
     }
 
     /// Blocks the thread until the batch is on the disk.
@@ -136,8 +136,10 @@ impl Open {
         let now = self.clock.now();
         self.transaction(|tables, connection| {
             let outcomes = batch.iter().map(|write| tables.write(connection, write, now)).collect::<Result<_, _>>()?;
+            // Twice as many as come, so that they cannot pile up.
+            let rows_max = FREED_WITH_BATCH.max(2 * std::mem::take(&mut tables.added));
             if tables.freeing {
-                tables.freeing = free::free_some(connection, FREED_WITH_BATCH)?;
+                tables.freeing = free::free_some(connection, rows_max)?;
             }
             tables.finish(connection, now)?;
             Ok(outcomes)

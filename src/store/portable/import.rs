@@ -148,6 +148,8 @@ impl<'a> Importer<'a> {
         self.bytes += lines.iter().flat_map(|lines| lines.iter()).map(|line| line.text.len()).sum::<usize>();
         let values = [&input, &job.result, &job.error];
         self.bytes += values.into_iter().flatten().map(|json| json.as_str().len()).sum::<usize>();
+        // About: times, words and a stage.
+        self.bytes += history.timeline.len() * 128;
         self.keys.insert(key.clone());
         self.batch.push(Write { key, before: None, put: Put::New { job, input }, lines, history, once: None });
         Ok(())

@@ -246,7 +246,7 @@ impl<'a> JobRecord<'a> {
             retain_seconds: self.retain_seconds,
             created_at: self.created_at.0,
         };
-        let (timeline_end, timeline) = self.timeline.into_timeline()?;
+        let (timeline_end, timeline) = self.timeline.into_timeline(self.attempt)?;
         let job = Job {
             spec: Arc::new(spec),
             state,
@@ -277,7 +277,7 @@ impl<'a> JobRecord<'a> {
         if !rise || attempts.last().is_some_and(|last| last.attempt >= job.attempt) {
             return Err(BadMember::new("attempts", "in order and before the job's own"));
         }
-        let history = History { attempts, timeline };
+        let history = History { attempts, timeline, ends: job.last_end().into_iter().collect() };
         Ok((job, json("input", self.input)?, history))
     }
 

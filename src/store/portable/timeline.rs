@@ -12,6 +12,12 @@ use crate::job::{Actor, Attempt, Stage, Status, TimelineEnd, TimelineEntry, Time
 #[serde(deny_unknown_fields)]
 pub(super) struct TimelineRecord<'a> {
     dropped: u64,
+    #[serde(default)]
+    stages: u32,
+    #[serde(default)]
+    stage_at: Option<Moment>,
+    #[serde(default)]
+    is_behind: bool,
     #[serde(borrow)]
     entries: Vec<EntryRecord<'a>>,
 }
@@ -36,20 +42,29 @@ struct EntryRecord<'a> {
 
 impl<'a> TimelineRecord<'a> {
     pub(super) fn new(end: TimelineEnd, entries: &'a [TimelineEntry]) -> Self {
-        let TimelineEnd { count, last_at: _ } = end;
+        let TimelineEnd { count, stages, stage_at, is_behind } = end;
         let dropped = count.saturating_sub(entries.len() as u64);
-        Self { dropped, entries: entries.iter().map(EntryRecord::new).collect() }
+        let entries = entries.iter().map(EntryRecord::new).collect();
+        Self { dropped, stages, stage_at: stage_at.map(Moment), is_behind, entries }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.dropped == 0 && self.entries.is_empty()
     }
 
-    pub(super) fn into_timeline(self) -> Result<(TimelineEnd, Vec<TimelineEntry>), BadMember> {
+    /// The timeline of a job that has come to this attempt.
+    pub(super) fn into_timeline(self, attempt: Attempt) -> Result<(TimelineEnd, Vec<TimelineEntry>), BadMember> {
         let entries = self.entries.into_iter().map(EntryRecord::into_entry).collect::<Result<Vec<_>, _>>()?;
         let count = self.dropped.checked_add(entries.len() as u64);
         let count = count.ok_or_else(|| BadMember::new("dropped", "a number of entries"))?;
-        Ok((TimelineEnd { count, last_at: entries.last().map(|entry| entry.at) }, entries))
+        let rise = entries.windows(2).all(|pair| pair[0].at <= pair[1].at && pair[0].attempt <= pair[1].attempt);
+        let is_of_job = entries.iter().all(|entry| entry.attempt.0 > 0 && entry.attempt <= attempt);
+        if !rise || !is_of_job {
+            return Err(BadMember::new("timeline", "in order and up to the job's own attempt"));
+        }
+        let Self { stages, is_behind, .. } = self;
+        let stage_at = self.stage_at.map(|at| at.0);
+        Ok((TimelineEnd { count, stages, stage_at, is_behind }, entries))
     }
 }
 
