@@ -246,6 +246,7 @@ def many(bench: Bench) -> dict[str, object]:
         found["ready_after_kill"] = [_killed(bench, service, store, number) for number in range(options.kills)]
         with bench.serve_copy() as small:
             stores.warm(small, JOBS)
+            stores.remember(store)
             found["patch"] = list(_slower(bench, small, service, jobs))
         for script in ("poll", "log"):
             bench.loader.run(service, script, jobs, max(options.connections), options.seconds)
