@@ -95,6 +95,17 @@ fn creation(new: &NewJob) -> Write {
     Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines], history: made.history, once: None }
 }
 
+fn deletion(stored: &Stored, reserved_until: Timestamp) -> Write {
+    Write {
+        key: stored.job.key().clone(),
+        before: Some(stored.clone()),
+        put: Put::Deleted { reserved_until },
+        lines: vec![],
+        history: History::default(),
+        once: None,
+    }
+}
+
 async fn commit(engine: &Sqlite, write: Write) -> Outcome {
     engine.commit(vec![write]).await.expect("the commit works").remove(0)
 }
@@ -240,14 +251,7 @@ async fn any_line_of_a_long_log_is_found_and_trimmed_ones_are_freed() {
     drop(engine);
     let engine = open(directory.path());
     let stored = find(&engine, "long").await;
-    let write = Write {
-        key: key("long"),
-        before: Some(stored),
-        put: Put::Deleted { reserved_until: Timestamp(NOW.0 + 5) },
-        lines: vec![],
-        history: History::default(),
-        once: None,
-    };
+    let write = deletion(&stored, Timestamp(NOW.0 + 5));
     assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
     // Freeing goes on in the background; each commit does its part as well, so enough of them have freed it all.
     for step in 0..200 {
@@ -290,14 +294,7 @@ async fn a_timeline_keeps_its_last_entries_and_leaves_no_row_behind() {
     let kept = engine.timeline(&stored).await.unwrap();
     let old = engine.timeline(&find(&engine, "long").await).await.unwrap();
     assert_eq!(kept, old, "also of the job as it is read");
-    let write = Write {
-        key: key("long"),
-        before: Some(stored),
-        put: Put::Deleted { reserved_until: Timestamp(NOW.0 + 5) },
-        lines: vec![],
-        history: History::default(),
-        once: None,
-    };
+    let write = deletion(&stored, Timestamp(NOW.0 + 5));
     assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
     assert_eq!(engine.timeline(&early).await.unwrap(), None, "it is gone");
     for step in 0..20 {
@@ -794,14 +791,7 @@ async fn a_damaged_timeline_is_named_and_deleted_all_the_same() {
     for stored in &jobs {
         let read = engine.timeline(stored).await;
         assert!(matches!(&read, Err(EngineError::Corrupt(damage)) if damage.contains("timeline_rows")), "{read:?}");
-        let write = Write {
-            key: stored.job.key().clone(),
-            before: Some(stored.clone()),
-            put: Put::Deleted { reserved_until: NOW },
-            lines: vec![],
-            history: History::default(),
-            once: None,
-        };
+        let write = deletion(stored, NOW);
         assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
     }
     create(&engine, &new_job("next", "k", &[])).await;

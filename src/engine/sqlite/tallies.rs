@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Put, Tally, Write},
-    job::{Kind, Seconds, Status, Tenant},
+    job::{Kind, Seconds, Status, Tenant, Timestamp},
 };
 
 /// How long jobs of each kind usually take, for those who may not wait.
@@ -74,7 +74,7 @@ impl Counter {
     }
 
     /// Counts what a write has made and ended.
-    pub(super) fn count(&mut self, kind: i64, name: &Kind, write: &Write, now: crate::job::Timestamp) {
+    pub(super) fn count(&mut self, kind: i64, name: &Kind, write: &Write, now: Timestamp) {
         let made = match &write.put {
             Put::New { job, .. } => Some(job.spec.created_at),
             Put::Changed(_) | Put::Deleted { .. } => None,
