@@ -11,7 +11,7 @@ use super::{
     reply,
 };
 use crate::{
-    engine::{Flow, Spans, Tally},
+    engine::{Flow, Spans},
     job::{Kind, Status, Timestamp},
     store::{Caller, JobStore, KindStats},
 };
@@ -155,12 +155,7 @@ pub(super) async fn stats(
     let as_of = store.clock().now();
     let kinds = store.stats(caller).await?;
     let total = |status: usize| kinds.values().map(|stats| stats.jobs[status]).sum();
-    let flow = |minutes| {
-        kinds
-            .values()
-            .map(|KindStats { tally, .. }| Tally::flow(tally, as_of, minutes))
-            .fold(Flow::default(), Flow::plus)
-    };
+    let flow = |minutes| kinds.values().map(|stats| stats.tally.flow(as_of, minutes)).fold(Flow::default(), Flow::plus);
     let stats = Stats {
         as_of,
         jobs: Jobs::new(&std::array::from_fn(total)),

@@ -318,7 +318,8 @@ impl Work {
         self.now = None;
         self.lines.clear();
         // That it has ended is counted all the same.
-        self.history = History { ends: std::mem::take(&mut self.history.ends), ..History::default() };
+        self.history.attempts.clear();
+        self.history.timeline.clear();
         self.fate = Fate::Deleted { reserved_until: terms.now.after(terms.settings.deleted_retain_seconds) };
         Verdict::Deleted
     }

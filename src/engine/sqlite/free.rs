@@ -55,11 +55,10 @@ impl Chain {
     /// Deletes at most so many rows that are marked; whether there may be more.
     fn free_some(self, connection: &Connection, rows_max: usize) -> Result<bool, EngineError> {
         let (table, marks) = (self.table().name(), self.marks());
-        let column = if matches!(self, Self::Log) { "log_row" } else { "row" };
-        let mut pick = statement(connection, &format!("SELECT {column} FROM {marks} LIMIT 1"))?;
-        let mut unmark = statement(connection, &format!("DELETE FROM {marks} WHERE {column} = ?1"))?;
-        let mut select = statement(connection, &format!("SELECT body FROM {table} WHERE {column} = ?1"))?;
-        let mut delete = statement(connection, &format!("DELETE FROM {table} WHERE {column} = ?1"))?;
+        let mut pick = statement(connection, &format!("SELECT rowid FROM {marks} LIMIT 1"))?;
+        let mut unmark = statement(connection, &format!("DELETE FROM {marks} WHERE rowid = ?1"))?;
+        let mut select = statement(connection, &format!("SELECT body FROM {table} WHERE rowid = ?1"))?;
+        let mut delete = statement(connection, &format!("DELETE FROM {table} WHERE rowid = ?1"))?;
         let mut left = rows_max;
         while left > 0 {
             let marked = pick.query_row([], |row| row.get::<_, i64>(0)).optional().map_err(fault)?;

@@ -120,6 +120,18 @@ pub(super) fn job(connection: &Connection, number: u64, with_result: bool) -> Re
     head.job(number, revision as u64, tenant_of(number), detail, result).map(Some)
 }
 
+/// As [`job`]; of one that is damaged nothing: what is wrong with it is said to those who ask for it.
+pub(super) fn sound_job(
+    connection: &Connection,
+    number: u64,
+    with_result: bool,
+) -> Result<Option<Stored>, EngineError> {
+    match job(connection, number, with_result) {
+        Err(EngineError::Corrupt(_)) => Ok(None),
+        found => found,
+    }
+}
+
 /// The input or result of a job.
 pub(super) fn json(connection: &Connection, table: Table, number: u64) -> Result<Option<Json>, EngineError> {
     let text = format!("SELECT body FROM {} WHERE job = ?1", table.name());

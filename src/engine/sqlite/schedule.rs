@@ -124,13 +124,7 @@ pub(super) fn fill(connection: &Connection) -> Result<(), EngineError> {
         let (kind, number): (i64, i64) = row.map_err(fault)?;
         let number = number as u64;
         // With its result, since the head says whether there is one.
-        let stored = match read::job(connection, number, true) {
-            Ok(stored) => stored,
-            // It stays where it is, and what is wrong with it is said to those who read it.
-            Err(EngineError::Corrupt(_)) => continue,
-            Err(error) => return Err(error),
-        };
-        let Some(Stored { job, mut place }) = stored else { continue };
+        let Some(Stored { job, mut place }) = read::sound_job(connection, number, true)? else { continue };
         queue(connection, number, kind, None, Some(&job))?;
         place.armed_at = job.deadline();
         if place.armed_at.is_some() {

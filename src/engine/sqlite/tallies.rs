@@ -73,23 +73,19 @@ impl Counter {
         self.usual.clone()
     }
 
-    /// Counts what a write has made and ended.
+    /// Counts what a write has made and ended, which is to be something.
     pub(super) fn count(&mut self, kind: i64, name: &Kind, write: &Write, now: Timestamp) {
         let made = match &write.put {
             Put::New { job, .. } => Some(job.spec.created_at),
             Put::Changed(_) | Put::Deleted { .. } => None,
         };
-        let ends = &write.history.ends;
-        if made.is_none() && ends.is_empty() {
-            return;
-        }
         let Self { tallies, fresh, .. } = self;
         let known = || ((write.key.tenant, name.clone()), tallies.get(&kind).cloned().unwrap_or_default());
         let (_, tally) = fresh.entry(kind).or_insert_with(known);
         if let Some(at) = made {
             tally.made(at, now);
         }
-        ends.iter().for_each(|end| tally.ended(end, now));
+        write.history.ends.iter().for_each(|end| tally.ended(end, now));
     }
 
     /// Writes the counts that a transaction has changed.
@@ -140,15 +136,9 @@ pub(super) fn fill(connection: &Connection) -> Result<(), EngineError> {
         numbers.reverse();
         let mut tally = Tally::default();
         for number in numbers {
-            match read::job(connection, number.cast_unsigned(), true) {
-                Ok(stored) => {
-                    let end = stored.and_then(|stored| stored.job.last_end());
-                    end.iter().for_each(|end| tally.ended(end, end.at));
-                }
-                // What is wrong with it is said to those who read it.
-                Err(EngineError::Corrupt(_)) => {}
-                Err(error) => return Err(error),
-            }
+            let stored = read::sound_job(connection, number.cast_unsigned(), false)?;
+            let end = stored.and_then(|stored| stored.job.last_end());
+            end.iter().for_each(|end| tally.ended(end, end.at));
         }
         put(connection, kind, &tally, &mut buffer)?;
     }

@@ -139,10 +139,7 @@ async fn a_store_of_the_first_format_gets_a_feed() {
     engine.close().await.unwrap();
     drop(engine);
     let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    file.execute_batch(
-        "DROP TABLE feed; DROP TABLE gone; DROP TABLE attempts; DROP TABLE tallies; DROP TABLE timeline_rows; DROP TABLE freed_timeline; DROP INDEX once_expiry; DROP INDEX ids_expiry; DROP TABLE queue; DROP TABLE deadlines; PRAGMA user_version = 1",
-    )
-    .unwrap();
+    take_back_to(&file, 1);
     drop(file);
     let engine = open(directory.path());
     assert_eq!((find(&engine, "one").await.job, end(&engine).await), (one.job.clone(), FeedPlace(0)));
