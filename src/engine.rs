@@ -4,8 +4,10 @@
 //! Knows nothing of HTTP, of who waits for a job, or of what a change means: that was decided before.
 
 mod feed;
+mod record;
 pub mod sqlite;
 mod tally;
+mod usual;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ pub use self::{
     feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past},
     tally::{Flow, Spans, Tally},
 };
+use self::{record::OWN_BITS, usual::Usual};
 use crate::job::{
     Attempt, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, PastAttempt, Seconds, Seq, Status,
     Tenant, TimelineEntry, Timestamp,
@@ -263,6 +266,38 @@ pub struct ListQuery {
     pub jobs_max: usize,
     /// Jobs to look at at the most.
     pub scan_max: usize,
+}
+
+impl ListQuery {
+    /// Whether a job is one of those.
+    fn wants(&self, job: &Job) -> bool {
+        let text = |text: &String| {
+            let mut labels = job.labels.iter();
+            job.key().id.as_str().starts_with(text.as_str()) || labels.any(|(_, value)| value.as_str() == text)
+        };
+        (self.statuses.is_empty() || self.statuses.contains(&job.status()))
+            && (self.kinds.is_empty() || self.kinds.contains(&job.spec.kind))
+            && self.labels.iter().all(|(key, value)| job.labels.has(key, value))
+            && self.text.as_ref().is_none_or(text)
+    }
+
+    /// The number before those of all jobs that there can be, in this order.
+    fn start(&self) -> u64 {
+        let first = u64::from(self.tenant.0) << OWN_BITS;
+        match self.order {
+            Order::Oldest => first,
+            Order::Newest => first + (1 << OWN_BITS),
+        }
+    }
+
+    /// The number after those of all jobs that there can be, in this order.
+    fn end(&self) -> u64 {
+        let first = u64::from(self.tenant.0) << OWN_BITS;
+        match self.order {
+            Order::Oldest => first + (1 << OWN_BITS),
+            Order::Newest => first,
+        }
+    }
 }
 
 /// The order of a list, by creation.

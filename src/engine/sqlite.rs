@@ -14,7 +14,6 @@ mod list;
 mod log;
 mod poison;
 mod read;
-mod record;
 mod schedule;
 mod schema;
 mod tallies;
@@ -32,18 +31,16 @@ use async_trait::async_trait;
 use rusqlite::{Connection, backup::Backup};
 use tokio::sync::mpsc;
 
-use self::{error::fault, read::Readers, record::Table, writer::Writer};
+use self::{error::fault, read::Readers, writer::Writer};
 use super::{
     Count, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice, Once,
     Outcome, Page, QueueQuery, Stored, Tally, Write,
+    record::{Table, status_of},
 };
 use crate::{
     clock::Clock,
-    job::{JobKey, Json, Kind, LogLine, PastAttempt, Seconds, Status, Tenant, TimelineEntry, Timestamp},
+    job::{JobKey, Json, Kind, LogLine, PastAttempt, Seconds, Tenant, TimelineEntry, Timestamp},
 };
-
-/// Bits of a job's internal number below its tenant.
-const OWN_BITS: u32 = 40;
 
 /// How the engine uses memory and disk; all of it is configuration.
 #[derive(Clone, Debug)]
@@ -260,29 +257,4 @@ fn lock(directory: &Path) -> Result<File, EngineError> {
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
-}
-
-/// A number as SQLite has it. Numbers here never come near the sign.
-fn sql(number: u64) -> i64 {
-    number.cast_signed()
-}
-
-/// A number of a tenant, which stands above so many bits of the number itself, so that every key begins with it; `what`
-/// has these numbers.
-fn numbered(tenant: Tenant, own: u64, own_bits: u32, what: &str) -> Result<u64, EngineError> {
-    if own >> own_bits == 0 && tenant.0 < 1 << (63 - own_bits) {
-        Ok(u64::from(tenant.0) << own_bits | own)
-    } else {
-        Err(EngineError::Full(format!("the store has no numbers left for {what}")))
-    }
-}
-
-/// The status of a number in the store.
-fn status_of(number: i64) -> Option<Status> {
-    Status::ALL.into_iter().find(|status| *status as i64 == number)
-}
-
-/// Whose job a number belongs to.
-fn tenant_of(number: u64) -> Tenant {
-    Tenant(u32::try_from(number >> OWN_BITS).unwrap_or(u32::MAX))
 }

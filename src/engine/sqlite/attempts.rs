@@ -2,14 +2,12 @@
 
 use rusqlite::Connection;
 
-use super::{
-    error::fault,
-    read::statement,
-    record::{self, AttemptRow, Table},
-    sql,
-};
+use super::{error::fault, read::statement};
 use crate::{
-    engine::EngineError,
+    engine::{
+        EngineError,
+        record::{self, AttemptRow, Table, sql},
+    },
     job::{Attempt, PastAttempt},
 };
 

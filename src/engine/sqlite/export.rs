@@ -3,9 +3,12 @@
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{attempts, error::fault, log::Rows, read, record::Table, schema, sql, timeline};
+use super::{attempts, error::fault, log::Rows, read, schema, timeline};
 use crate::{
-    engine::{EngineError, Exported},
+    engine::{
+        EngineError, Exported,
+        record::{Table, sql},
+    },
     job::{Attempt, History},
 };
 

@@ -9,20 +9,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::{Connection, OptionalExtension};
-use serde::{Deserialize, Serialize};
-
 use super::{
     error::fault,
-    numbered,
     read::{self, statement},
-    record::{self, Table},
-    sql, status_of,
 };
 use crate::{
-    engine::{EngineError, Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past, Stored},
-    job::{Job, JobId, Kind, Labels, Status, Tenant, Timestamp},
+    engine::{
+        EngineError, Fed, FeedPage, FeedPlace, FeedQuery, Gone, Stored,
+        record::{self, Change, Gathered, How, Table, numbered, sql, texts, what_is_gone},
+    },
+    job::{Job, Tenant, Timestamp},
 };
+use rusqlite::{Connection, OptionalExtension};
 
 /// Bits of an entry's number below its tenant; enough until the year 2248.
 const ENTRY_BITS: u32 = 46;
@@ -192,29 +190,6 @@ fn own(row: i64) -> u64 {
     row as u64 & ((1 << ENTRY_BITS) - 1)
 }
 
-/// How a job moved.
-#[derive(Serialize, Deserialize)]
-struct Change {
-    job: u64,
-    how: How,
-}
-
-/// What it was before; statuses by their numbers in the store.
-#[derive(Serialize, Deserialize)]
-enum How {
-    Made,
-    Changed(u8),
-    Relabelled(u8, Texts),
-    Deleted { status: u8, labels: Texts, id: String, kind: String },
-}
-
-/// Labels.
-type Texts = Vec<(String, String)>;
-
-fn texts(labels: &Labels) -> Texts {
-    labels.iter().map(|(key, value)| (key.as_str().to_owned(), value.as_str().to_owned())).collect()
-}
-
 /// A part of a feed, see [`Engine::feed`](crate::engine::Engine::feed).
 pub(super) fn page(connection: &Connection, query: &FeedQuery) -> Result<Option<FeedPage>, EngineError> {
     if !is_place(connection, query.tenant, query.after)? {
@@ -303,65 +278,4 @@ fn entries(
         }
     }
     Ok(())
-}
-
-/// Jobs that have moved, each once.
-#[derive(Default)]
-struct Gathered {
-    moved: Vec<(u64, Moved)>,
-    index: HashMap<u64, usize>,
-}
-
-impl Gathered {
-    /// How many jobs there would be.
-    fn count_with(&self, changes: &[Change]) -> usize {
-        self.moved.len() + changes.iter().filter(|change| !self.index.contains_key(&change.job)).count()
-    }
-
-    fn add(&mut self, change: Change, entry: u64) -> Result<(), EngineError> {
-        let number = change.job;
-        let at = *self.index.entry(number).or_insert_with(|| {
-            self.moved.push((entry, Moved { number, past: Past::default(), gone: None }));
-            self.moved.len() - 1
-        });
-        let (last, moved) = &mut self.moved[at];
-        *last = entry;
-        match change.how {
-            How::Made => {}
-            How::Changed(status) => moved.past.stood(stood(entry, status)?),
-            How::Relabelled(status, labels) => {
-                moved.past.stood(stood(entry, status)?);
-                moved.past.had(had(entry, &labels)?);
-            }
-            How::Deleted { status, labels, id, kind } => {
-                moved.past.stood(stood(entry, status)?);
-                moved.past.had(had(entry, &labels)?);
-                moved.gone = Some(Box::new(what_is_gone(entry, &id, &kind)?));
-            }
-        }
-        Ok(())
-    }
-
-    /// In the order of their last entries; those of one entry in the order in which they came.
-    fn finish(mut self) -> Vec<Moved> {
-        self.moved.sort_by_key(|(last, _)| *last);
-        self.moved.into_iter().map(|(_, moved)| moved).collect()
-    }
-}
-
-fn damaged(entry: u64, what: &str) -> EngineError {
-    EngineError::Corrupt(format!("feed {entry}: {what}"))
-}
-
-fn stood(entry: u64, status: u8) -> Result<Status, EngineError> {
-    status_of(status.into()).ok_or_else(|| damaged(entry, "status"))
-}
-
-fn had(entry: u64, labels: &Texts) -> Result<Labels, EngineError> {
-    record::labels(labels).map_err(|_| damaged(entry, "labels"))
-}
-
-fn what_is_gone(entry: u64, id: &str, kind: &str) -> Result<Gone, EngineError> {
-    let id = JobId::try_from(id).map_err(|_| damaged(entry, "id"))?;
-    Ok(Gone { id, kind: Kind::try_from(kind).map_err(|_| damaged(entry, "kind"))? })
 }

@@ -5,14 +5,11 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{
-    error::fault,
-    read::statement,
-    record::{self, LogRow, Table},
-    sql,
-    timeline::TimelineRow,
+use super::{error::fault, read::statement, timeline::TimelineRow};
+use crate::engine::{
+    EngineError,
+    record::{self, LogRow, Table, sql},
 };
-use crate::engine::EngineError;
 
 /// Rows that each name the one before them.
 #[derive(Clone, Copy, Debug)]

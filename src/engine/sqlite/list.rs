@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Params};
 
-use super::{OWN_BITS, error::fault, read, sql};
+use super::{error::fault, read};
 use crate::{
-    engine::{Cursor, EngineError, ListQuery, Order, Page},
-    job::{Job, Kind, Status, Tenant},
+    engine::{Cursor, EngineError, ListQuery, Order, Page, record::sql},
+    job::{Kind, Status, Tenant},
 };
 
 /// Matches of a text search that are sorted in memory; with more of them jobs are looked at one by one.
@@ -23,7 +23,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, E
     let source = Source::choose(connection, query)?;
     let mut jobs = Vec::new();
     let mut looked = 0;
-    let mut cursor = query.after.map_or_else(|| start(query), |after| after.0);
+    let mut cursor = query.after.map_or_else(|| query.start(), |after| after.0);
     let mut last_taken = cursor;
     loop {
         let chunk = source.next(connection, query, cursor)?;
@@ -38,7 +38,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, E
             // Chosen from an index of the same moment, so it is there.
             let stored = read::job(connection, number, false)?;
             let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
-            if wanted(&stored.job, query) {
+            if query.wants(&stored.job) {
                 if jobs.len() == query.jobs_max {
                     return Ok(Page { jobs, next: Some(Cursor(last_taken)) });
                 }
@@ -58,34 +58,6 @@ pub(super) fn counts(connection: &Connection) -> Result<Vec<(Tenant, String, i64
         Ok((Tenant(row.get(0)?), row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?.unsigned_abs()))
     };
     select.query_map([], row).map_err(fault)?.collect::<Result<_, _>>().map_err(fault)
-}
-
-/// The place before the first job of a tenant in the query's order.
-fn start(query: &ListQuery) -> u64 {
-    let first = u64::from(query.tenant.0) << OWN_BITS;
-    match query.order {
-        Order::Oldest => first,
-        Order::Newest => first + (1 << OWN_BITS),
-    }
-}
-
-/// The last number a tenant can have in the query's order, exclusive.
-fn end(query: &ListQuery) -> u64 {
-    let first = u64::from(query.tenant.0) << OWN_BITS;
-    match query.order {
-        Order::Oldest => first + (1 << OWN_BITS),
-        Order::Newest => first,
-    }
-}
-
-fn wanted(job: &Job, query: &ListQuery) -> bool {
-    let text = |text: &String| {
-        job.key().id.as_str().starts_with(text.as_str()) || job.labels.iter().any(|(_, value)| value.as_str() == text)
-    };
-    (query.statuses.is_empty() || query.statuses.contains(&job.status()))
-        && (query.kinds.is_empty() || query.kinds.contains(&job.spec.kind))
-        && query.labels.iter().all(|(key, value)| job.labels.has(key, value))
-        && query.text.as_ref().is_none_or(text)
 }
 
 /// Where the numbers of candidates come from: the narrowest index there is.
@@ -123,16 +95,16 @@ impl Source {
     fn next(&self, connection: &Connection, query: &ListQuery, place: u64) -> Result<Vec<u64>, EngineError> {
         let order = query.order;
         match self {
-            Self::All => numbers(connection, order, "heads", "", (sql(place), sql(end(query)))),
+            Self::All => numbers(connection, order, "heads", "", (sql(place), sql(query.end()))),
             Self::Label => {
                 let Some((key, value)) = query.labels.first() else { return Ok(Vec::new()) };
-                let columns = (sql(place), sql(end(query)), query.tenant.0, value.as_str(), key.as_str());
+                let columns = (sql(place), sql(query.end()), query.tenant.0, value.as_str(), key.as_str());
                 numbers(connection, order, "labels", "AND tenant = ?3 AND value = ?4 AND key = ?5", columns)
             }
             Self::Lists(pairs) => {
                 let mut merged = Vec::new();
                 for (kind, status) in pairs {
-                    let columns = (sql(place), sql(end(query)), *kind, *status as i64);
+                    let columns = (sql(place), sql(query.end()), *kind, *status as i64);
                     merged.extend(numbers(connection, order, "lists", "AND kind = ?3 AND status = ?4", columns)?);
                 }
                 match order {

@@ -11,11 +11,12 @@ use rusqlite::{CachedStatement, Connection};
 use super::{
     error::fault,
     free::{self, Chain},
-    record::{self, LogRow, Table},
-    sql,
 };
 use crate::{
-    engine::{EngineError, LogEnd, LogSlice, Place},
+    engine::{
+        EngineError, LogEnd, LogSlice, Place,
+        record::{self, LogRow, Table, sql},
+    },
     job::{LogLine, Seq},
 };
 

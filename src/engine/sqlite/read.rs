@@ -8,14 +8,12 @@ use std::{
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension};
 use tokio::sync::Semaphore;
 
-use super::{
-    error::fault,
-    log::Rows,
-    record::{self, Detail, Head, Table},
-    schema, sql, tenant_of,
-};
+use super::{error::fault, log::Rows, schema};
 use crate::{
-    engine::{EngineError, Found, LogSlice, Once, Place, Stored},
+    engine::{
+        EngineError, Found, LogSlice, Once, Place, Stored,
+        record::{self, Detail, Head, Table, sql, tenant_of},
+    },
     job::{JobId, JobKey, Json, LogLine, Seq, Tenant, Timestamp},
 };
 

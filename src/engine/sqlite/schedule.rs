@@ -8,19 +8,14 @@ use rusqlite::Connection;
 use super::{
     error::fault,
     read::{self, statement},
-    record::Head,
-    sql,
 };
 use crate::{
-    engine::{EngineError, QueueQuery, Stored},
+    engine::{
+        EngineError, QueueQuery, Stored,
+        record::{Head, sql},
+    },
     job::{Job, JobKey, State, Timestamp},
 };
-
-/// When a job is to come up: as it is armed, unless that is too late or over.
-pub(super) fn armed(armed_at: Option<Timestamp>, job: &Job, now: Timestamp) -> Option<Timestamp> {
-    let deadline = job.deadline()?;
-    Some(armed_at.filter(|at| *at <= deadline && *at > now).unwrap_or(deadline))
-}
 
 /// Moves a job from where it was armed to where it is.
 pub(super) fn arm(

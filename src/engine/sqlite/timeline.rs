@@ -3,20 +3,19 @@
 //! Promises: what one commit adds to a timeline is one row at the end of the table, or some; a job keeps some hundred entries, and
 //! what is over is deleted in steps that no request feels.
 
-use std::borrow::Cow;
-
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::fault,
     read::{self, statement},
-    record::{self, Table},
-    sql, status_of,
 };
 use crate::{
-    engine::{EngineError, Stored, TimelinePlace},
-    job::{Actor, Attempt, Stage, TimelineEntry, TimelineEvent, Timestamp},
+    engine::{
+        EngineError, Stored, TimelinePlace,
+        record::{self, EntryRow, Table, sql},
+    },
+    job::TimelineEntry,
 };
 
 /// A job keeps two times so many entries at the least, but for those of a row, and three times and a row at the most.
@@ -35,29 +34,6 @@ pub(super) struct TimelineRow<'a> {
     pub(super) prev: u64,
     #[serde(borrow)]
     entries: Vec<EntryRow<'a>>,
-}
-
-/// An entry as it is stored.
-#[derive(Serialize, Deserialize)]
-struct EntryRow<'a> {
-    at: u64,
-    /// Its place in `TimelineEvent::ALL`.
-    event: u8,
-    attempt: u32,
-    status: u8,
-    #[serde(borrow)]
-    stage: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    actor: ActorRow<'a>,
-    #[serde(borrow)]
-    reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum ActorRow<'a> {
-    Client,
-    Worker(#[serde(borrow)] Option<Cow<'a, str>>),
-    Service,
 }
 
 /// The timeline with one more row of so many entries; and the row that is then to be deleted with all before it.
@@ -116,42 +92,4 @@ pub(super) fn read(connection: &Connection, stored: &Stored) -> Result<Option<Ve
     }
     newest_first.reverse();
     Ok(Some(newest_first))
-}
-
-impl<'a> EntryRow<'a> {
-    fn of(entry: &'a TimelineEntry) -> Self {
-        let TimelineEntry { at, event, attempt, status, stage, actor, reason } = entry;
-        let text = |stage: &'a Option<Stage>| stage.as_ref().map(|stage| stage.as_str().into());
-        Self {
-            at: at.0,
-            event: TimelineEvent::ALL.iter().position(|known| known == event).unwrap_or_default() as u8,
-            attempt: attempt.0,
-            status: *status as u8,
-            stage: text(stage),
-            actor: match actor {
-                Actor::Client => ActorRow::Client,
-                Actor::Worker(name) => ActorRow::Worker(name.as_deref().map(Cow::from)),
-                Actor::Service => ActorRow::Service,
-            },
-            reason: text(reason),
-        }
-    }
-
-    fn entry(self, row: u64) -> Result<TimelineEntry, EngineError> {
-        let damaged = |what: &str| record::damaged(Table::TimelineRows, row, what);
-        let text = |text: Option<Cow<'_, str>>| text.as_deref().map(Stage::try_from).transpose();
-        Ok(TimelineEntry {
-            at: Timestamp(self.at),
-            event: *TimelineEvent::ALL.get(usize::from(self.event)).ok_or_else(|| damaged("event"))?,
-            attempt: Attempt(self.attempt),
-            status: status_of(self.status.into()).ok_or_else(|| damaged("status"))?,
-            stage: text(self.stage).map_err(|_| damaged("stage"))?,
-            actor: match self.actor {
-                ActorRow::Client => Actor::Client,
-                ActorRow::Worker(name) => Actor::Worker(name.map(Into::into)),
-                ActorRow::Service => Actor::Service,
-            },
-            reason: text(self.reason).map_err(|_| damaged("reason"))?,
-        })
-    }
 }

@@ -7,19 +7,21 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    OWN_BITS, Settings, attempts,
+    Settings, attempts,
     error::fault,
     feed::{Ends, Feed},
     free::Chain,
-    log, numbered,
+    log,
     read::{self, statement},
-    record::{self, Detail, Head, LogRow, Table},
-    schedule, sql,
-    tallies::{Counter, Usual},
+    schedule,
+    tallies::Counter,
     timeline,
 };
 use crate::{
-    engine::{EngineError, Once, Outcome, Place, Put, Stored, Write},
+    engine::{
+        EngineError, Once, Outcome, Place, Put, Stored, Usual, Write,
+        record::{self, Detail, Head, LogRow, OWN_BITS, Table, armed, numbered, portions, sql},
+    },
     job::{Attempt, Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
 };
 
@@ -74,28 +76,6 @@ struct NewEntries {
     prev: u64,
     /// The row that is to be deleted with all before it.
     over: Option<u64>,
-}
-
-/// A row that has as many bytes of text takes no more lines but for those that came with its last: whoever reads a line
-/// reads its row.
-const ROW_BYTES: usize = 64 * 1024;
-
-/// Lines in the portions that make a row each.
-fn portions(mut lines: &[Arc<[LogLine]>]) -> impl Iterator<Item = &[Arc<[LogLine]>]> {
-    std::iter::from_fn(move || {
-        while lines.first().is_some_and(|lines| lines.is_empty()) {
-            lines = &lines[1..];
-        }
-        let mut bytes = 0;
-        let is_full = |lines: &Arc<[LogLine]>| {
-            bytes += lines.iter().map(|line| line.text.len()).sum::<usize>();
-            bytes >= ROW_BYTES
-        };
-        let end = lines.iter().position(is_full).map_or(lines.len(), |last| last + 1);
-        let (portion, rest) = lines.split_at(end);
-        lines = rest;
-        (!portion.is_empty()).then_some(portion)
-    })
 }
 
 /// What the writer knows beside the tables.
@@ -265,7 +245,7 @@ impl Tables {
         self.append(connection, number, &rows)?;
         let entries = self.link_entries(connection, &mut place, write)?;
         self.add_entries(connection, number, &entries, write)?;
-        place.armed_at = schedule::armed(None, job, now);
+        place.armed_at = armed(None, job, now);
         schedule::arm(connection, number, None, place.armed_at)?;
         schedule::queue(connection, number, kind, None, Some(job))?;
         Head::seal(job, place, &mut self.buffer)?;
@@ -312,7 +292,7 @@ impl Tables {
         // Rows are numbered before the head that names the last one is written, and inserted after it was as expected.
         let rows = self.link(connection, &mut next, &write.lines)?;
         let entries = self.link_entries(connection, &mut next, write)?;
-        next.armed_at = schedule::armed(place.armed_at, job, now);
+        next.armed_at = armed(place.armed_at, job, now);
         Head::seal(job, next, &mut self.buffer)?;
         const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND revision = ?4";
         let head = (sql(job.revision), &self.buffer, sql(number), sql(before.revision));

@@ -20,12 +20,11 @@ use super::{
     free,
     poison::Poison,
     read, schedule, schema,
-    tallies::Usual,
     write::{Tables, forget},
 };
 use crate::{
     clock::Clock,
-    engine::{EngineError, FeedPlace, Found, Outcome, QueueQuery, Stored, Write},
+    engine::{EngineError, FeedPlace, Found, Outcome, QueueQuery, Stored, Usual, Write},
     job::{JobKey, Tenant},
 };
 
