@@ -1,8 +1,8 @@
 # What a developer runs; `make help` lists it.
 
 # Debian packages that tests call: ffmpeg for real workers, sqlite3 as a second opinion on the store, strace to inject
-# I/O errors, and what runs the examples of the documentation: chromium, curl, python3.
-TEST_PACKAGES := chromium curl ffmpeg python3 sqlite3 strace
+# I/O errors, postgresql for the engine on it, and what runs the examples of the documentation: chromium, curl, python3.
+TEST_PACKAGES := chromium curl ffmpeg postgresql python3 sqlite3 strace
 # How often `make crash` kills the server.
 KILLS ?= 500
 

@@ -9,13 +9,13 @@ mod settings;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::time;
+use tokio::{select, time};
 use tracing::info;
 
 use crate::{
     clock::Clock,
-    config::Config,
-    engine::{Engine, EngineError, sqlite::Sqlite},
+    config::{Config, StoreUrl},
+    engine::{Engine, EngineError, postgres::Postgres, sqlite::Sqlite},
     http::{self, Api, Readiness, serve::Server},
     metrics::Metrics,
     publish::{Hub, Publisher, Streams},
@@ -26,6 +26,8 @@ use crate::{
 
 /// How long the last commits, and then the engine, may take; a commit takes milliseconds.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
+/// What the engine's own work may take to be given up.
+const ATTENDANT_GRACE: Duration = Duration::from_secs(1);
 /// What waking the last readers may take.
 const PUBLISHER_GRACE: Duration = Duration::from_secs(1);
 /// What the sweeper may take to stand still; what it has asked for is done all the same.
@@ -85,8 +87,11 @@ pub enum StopError {
 ///
 /// # Errors
 /// When its store cannot be opened, or another process has it.
-pub fn open_engine(config: &Config, clock: Clock) -> Result<impl Engine + use<>, EngineError> {
-    Sqlite::open(config.store.url.directory(), settings::sqlite(config), clock)
+pub async fn open_engine(config: &Config, clock: Clock) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(match &config.store.url {
+        StoreUrl::Directory(directory) => Arc::new(Sqlite::open(directory, settings::sqlite(config), clock)?),
+        StoreUrl::Postgres(url) => Arc::new(Postgres::open(settings::postgres(config, url), clock).await?),
+    })
 }
 
 impl App {
@@ -95,15 +100,15 @@ impl App {
     /// # Errors
     /// [`StartError`]
     pub async fn start(config: Config) -> Result<Running, StartError> {
-        Self::open(config, Clock::system())?.serve().await
+        Self::open(config, Clock::system()).await?.serve().await
     }
 
     /// The service of a configuration, at the time of this clock.
     ///
     /// # Errors
     /// [`StartError::Engine`]
-    pub fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let engine = Arc::new(open_engine(&config, clock.clone())?);
+    pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let engine = open_engine(&config, clock.clone()).await?;
         Ok(Self::new(config, engine, clock))
     }
 
@@ -121,7 +126,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new();
         let hub = Arc::new(Hub::new());
-        let (store, committer) =
+        let (store, committer, attendant) =
             JobStore::new(engine.clone(), settings::store(&config), clock, metrics.store.clone(), hub.clone());
         let api = Api {
             store: store.clone(),
@@ -141,6 +146,14 @@ impl App {
         let closing = store.clone();
         tasks.vital_thread(About { name: "committer", grace: CLOSE_GRACE }, move || closing.close(), async {
             committer.run().await;
+            Ended::Complete
+        });
+        let (stopper, mut stop) = tasks::stop();
+        tasks.vital(About { name: "attendant", grace: ATTENDANT_GRACE }, move || stopper.stop(), async move {
+            select! {
+                () = stop.requested() => {}
+                () = attendant.run() => {}
+            }
             Ended::Complete
         });
         let (stopper, stop) = tasks::stop();

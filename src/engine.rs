@@ -4,6 +4,7 @@
 //! Knows nothing of HTTP, of who waits for a job, or of what a change means: that was decided before.
 
 mod feed;
+pub mod postgres;
 mod record;
 pub mod sqlite;
 mod tally;
@@ -57,6 +58,10 @@ pub trait Engine: Send + Sync + 'static {
     /// The job of this name.
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError>;
 
+    /// Which of these jobs another process has moved, and what they have become at some moment since this was asked; each with its
+    /// place among them. None: all are as they are known.
+    async fn moved_since(&self, known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError>;
+
     /// The input a job was created with.
     async fn input(&self, stored: &Stored) -> Result<Option<Json>, EngineError>;
 
@@ -98,6 +103,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Everything, in the order of creation, from one consistent moment. What ends without [`Exported::End`] is not all.
     async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError>;
+
+    /// Does what the engine does by itself, as long as it is polled, and tells of each job that another process moves, after
+    /// everybody can read what it has become. Never returns. The engine works without it, but for that.
+    async fn attend(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync));
 
     /// Whether the engine takes writes.
     fn health(&self) -> Result<(), EngineError>;
@@ -157,7 +166,19 @@ pub struct Write {
     /// What is to be remembered of it.
     pub history: History,
     /// The key under which this happens only once.
-    pub once: Option<(String, Once)>,
+    pub once: Option<Keyed>,
+}
+
+/// A key under which a write happens only once.
+#[derive(Clone, Debug)]
+pub struct Keyed {
+    /// The key.
+    pub name: String,
+    /// What it stands for from then on.
+    pub once: Once,
+    /// When what it stood for was to be forgotten, if it stood for anything before. That it stands for anything else refuses
+    /// the write.
+    pub replaces: Option<Timestamp>,
 }
 
 /// What a write makes of a job.
@@ -186,8 +207,23 @@ pub enum Outcome {
     Committed(Place),
     /// The job was not as expected; this is what was found instead.
     Conflict(Found),
+    /// Its key has come to stand for something else in another process.
+    KeyTaken,
     /// The store knows as many kinds as it may.
     TooManyKinds,
+}
+
+/// A job that another process has moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Which job.
+    pub key: JobKey,
+    /// It is done or gone.
+    pub is_end: bool,
+    /// More of it than its log is another: the feed tells of it.
+    pub has_news: bool,
+    /// It has come into the queue of this kind.
+    pub queued: Option<Kind>,
 }
 
 /// What an id leads to.

@@ -4,6 +4,7 @@
 //! anyone who has seen it; memory is bounded by configuration, not by the number of jobs.
 //! Knows nothing of HTTP and nothing of which engine it stands on.
 
+mod attendant;
 mod batch;
 mod cache;
 mod claim;
@@ -24,20 +25,21 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 
 pub(crate) use self::cache::weight;
-use self::{
-    cache::Cache,
-    claims::Claims,
-    committer::{Changed, Horizon, Reply, Verdict},
-    queue::{Ask, Queue, Request, Submission},
-    reserved::{Held, Reserved},
-};
 pub use self::{
+    attendant::Attendant,
     cache::Snapshot,
     claim::{Claimed, Wish},
     committer::Committer,
     error::StoreError,
     stats::KindStats,
     sweep::{Sweep, Swept},
+};
+use self::{
+    cache::Cache,
+    claims::Claims,
+    committer::{Changed, Horizon, Reply, Verdict},
+    queue::{Ask, Queue, Request, Submission},
+    reserved::{Held, Reserved},
 };
 use crate::{
     clock::Clock,
@@ -179,14 +181,14 @@ pub struct LogView {
 }
 
 impl JobStore {
-    /// A store on an engine, and the task that commits for it, which must be run.
+    /// A store on an engine, and the tasks that commit for it and hear of what other processes do, which must be run.
     pub fn new(
         engine: Arc<dyn Engine>,
         settings: Settings,
         clock: Clock,
         metrics: Arc<StoreMetrics>,
         publish: Arc<dyn Publish>,
-    ) -> (Self, Committer) {
+    ) -> (Self, Committer, Attendant) {
         let settings = Arc::new(settings);
         let inner = Inner {
             cache: Arc::new(Cache::new(settings.cache_bytes_max)),
@@ -199,6 +201,8 @@ impl JobStore {
             clock,
             settings,
         };
+        let attendant =
+            Attendant { engine: inner.engine.clone(), publish: publish.clone(), claims: inner.claims.clone() };
         let committer = Committer {
             queue: inner.queue.clone(),
             engine: inner.engine.clone(),
@@ -211,7 +215,7 @@ impl JobStore {
             claims: inner.claims.clone(),
             open_since: inner.clock.now(),
         };
-        (Self { inner: Arc::new(inner) }, committer)
+        (Self { inner: Arc::new(inner) }, committer, attendant)
     }
 
     /// Makes a job of a fresh id; with a key, only once.
@@ -243,11 +247,21 @@ impl JobStore {
         let key = new.spec.key.clone();
         let kind = new.spec.kind.clone();
         // What memory does not have is not looked for first: creations are made in the order in which they are asked for.
-        let is_known = self.inner.cache.get(&key).is_some();
-        if !is_known && let Some(created) = self.make(new, None).await? {
-            return Ok(created);
-        }
-        let standing = self.standing(caller, &key.id, Creation::Stood).await?;
+        let known = match self.inner.cache.get(&key) {
+            Some(_) => match self.standing(caller, &key.id, Creation::Stood).await {
+                // Gone since.
+                Err(StoreError::NotFound(_)) => None,
+                standing => Some(standing?),
+            },
+            None => None,
+        };
+        let standing = match known {
+            Some(standing) => standing,
+            None => match self.make(new, None).await? {
+                Some(created) => return Ok(created),
+                None => self.standing(caller, &key.id, Creation::Stood).await?,
+            },
+        };
         if standing.job.spec.kind == kind {
             Ok(standing)
         } else {
@@ -320,11 +334,24 @@ impl JobStore {
     /// [`StoreError::NotFound`], or the store's own.
     pub async fn read(&self, caller: Caller, id: &JobId) -> Result<Snapshot, StoreError> {
         let key = caller.key(id);
-        if let Some(snapshot) = self.inner.cache.get(&key) {
-            return Ok(snapshot);
+        let Inner { cache, engine, .. } = &*self.inner;
+        let snapshot = match cache.get(&key) {
+            Some(snapshot) => snapshot,
+            None => match cache.get_or_load(&key, engine.find(&key)).await? {
+                Some((snapshot, true)) => return Ok(snapshot),
+                // Read for somebody who asked earlier.
+                Some((snapshot, false)) => snapshot,
+                None => return Err(StoreError::NotFound(key.id)),
+            },
+        };
+        match engine.moved_since(&[snapshot.stored()]).await?.pop() {
+            None => Ok(snapshot),
+            Some((_, Found::Job(stored))) => Ok(cache.put(key, stored)),
+            Some((_, Found::Reserved(_) | Found::Missing)) => {
+                cache.remove(&key);
+                Err(StoreError::NotFound(key.id))
+            }
         }
-        let found = self.inner.cache.get_or_load(&key, self.inner.engine.find(&key)).await?;
-        found.ok_or(StoreError::NotFound(key.id))
     }
 
     /// The document that a poll gets: the job with the last lines of its log. Encoded once for each version.

@@ -6,7 +6,7 @@ use axum::http::HeaderValue;
 
 use crate::{
     config::{Config, CorsOrigin, KindRetention, LoggedRequests},
-    engine::sqlite,
+    engine::{postgres, sqlite},
     http::{self, BatchSettings, ClaimSettings, RequestLog, StreamSettings, serve::ServerSettings},
     job::{Kind, Limits, Retention, Seconds},
     publish::{self, FeedSettings},
@@ -20,6 +20,20 @@ pub(super) fn sqlite(config: &Config) -> sqlite::Settings {
         writer_cache_bytes: config.sqlite.writer_cache_bytes,
         reader_cache_bytes: config.sqlite.reader_cache_bytes,
         checkpoint_pages: config.sqlite.checkpoint_pages,
+        kinds_max: config.jobs.kinds_max,
+        feed_retain_seconds: config.push.feed_retain_seconds,
+    }
+}
+
+/// Settings of the engine on PostgreSQL.
+pub(super) fn postgres(config: &Config, url: &tokio_postgres::Config) -> postgres::Settings {
+    postgres::Settings {
+        url: url.clone(),
+        connections_max: config.postgres.connections_max,
+        connect_seconds: config.postgres.connect_seconds,
+        statement_seconds: config.postgres.statement_seconds,
+        commit_seconds: config.postgres.commit_seconds,
+        poll_milliseconds: config.postgres.poll_milliseconds,
         kinds_max: config.jobs.kinds_max,
         feed_retain_seconds: config.push.feed_retain_seconds,
     }

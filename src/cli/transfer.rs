@@ -15,8 +15,8 @@ use tokio::runtime::{self, Runtime};
 use crate::{
     app,
     clock::Clock,
-    config::Config,
-    engine::{Engine, EngineError, sqlite},
+    config::{Config, StoreUrl},
+    engine::{EngineError, sqlite},
     store::portable::{self, ImportError, Imported, Importer},
     telemetry::{self, TelemetryError},
 };
@@ -42,6 +42,11 @@ pub enum TransferError {
         #[source]
         cause: io::Error,
     },
+    /// Only a store of the embedded engine is a file.
+    #[error(
+        "a store on PostgreSQL is backed up with PostgreSQL's own tools, such as pg_dump; or use `milepost export`"
+    )]
+    NotEmbedded,
     /// The import ended early.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -79,7 +84,11 @@ fn write_export(
     runtime()?.block_on(async {
         let clock = Clock::system();
         let now = clock.now();
-        let pieces = sqlite::export(config.store.url.directory())?;
+        let pieces = match &config.store.url {
+            // Beside the process that has it open.
+            StoreUrl::Directory(directory) => sqlite::export(directory)?,
+            StoreUrl::Postgres(_) => app::open_engine(config, clock).await?.export().await?,
+        };
         let mut text = pin!(portable::stream(pieces, now));
         while let Some(chunk) = text.next().await {
             out.write_all(&chunk?).map_err(&failed)?;
@@ -100,8 +109,8 @@ pub(super) fn import(config: &Config, file: &Path) -> Result<Done, TransferError
     let first = if from_stdin { None } else { Some(open()?) };
     runtime()?.block_on(async {
         let clock = Clock::system();
-        let engine = app::open_engine(config, clock.clone())?;
-        let importer = Importer::new(&engine);
+        let engine = app::open_engine(config, clock.clone()).await?;
+        let importer = Importer::new(&*engine);
         let imported = match first {
             None => importer.import(io::stdin().lock()).await,
             Some(file) => {
@@ -119,7 +128,10 @@ pub(super) fn import(config: &Config, file: &Path) -> Result<Done, TransferError
 /// Copies the store into a file.
 pub(super) fn backup(config: &Config, file: &Path) -> Result<(), TransferError> {
     let _log = telemetry::start(&config.log)?;
-    Ok(sqlite::backup(config.store.url.directory(), file)?)
+    match &config.store.url {
+        StoreUrl::Directory(directory) => Ok(sqlite::backup(directory, file)?),
+        StoreUrl::Postgres(_) => Err(TransferError::NotEmbedded),
+    }
 }
 
 fn runtime() -> Result<Runtime, TransferError> {

@@ -20,6 +20,8 @@ pub struct Config {
     pub store: Store,
     /// The embedded engine.
     pub sqlite: Sqlite,
+    /// The engine on PostgreSQL.
+    pub postgres: Postgres,
     /// Bounds of jobs.
     pub jobs: Jobs,
     /// How long done jobs are kept.
@@ -128,6 +130,27 @@ pub struct Sqlite {
     /// Pages in the write-ahead log that start a checkpoint.
     #[serde(deserialize_with = "within::<100, 100_000_000, _, _>")]
     pub checkpoint_pages: u32,
+}
+
+/// `[postgres]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// Connections at the most.
+    #[serde(deserialize_with = "within::<2, 1_000, _, _>")]
+    pub connections_max: usize,
+    /// Time for a connection.
+    #[serde(deserialize_with = "within::<1, 3_600, _, _>")]
+    pub connect_seconds: u32,
+    /// Time for a statement that reads.
+    #[serde(deserialize_with = "within::<1, 3_600, _, _>")]
+    pub statement_seconds: u32,
+    /// Time for a commit. What became of a batch is known for ten minutes.
+    #[serde(deserialize_with = "within::<1, 300, _, _>")]
+    pub commit_seconds: u32,
+    /// Between two looks for what others have changed.
+    #[serde(deserialize_with = "within::<10, 60_000, _, _>")]
+    pub poll_milliseconds: u32,
 }
 
 /// `[jobs]`

@@ -27,7 +27,7 @@ fn address(text: &str) -> SocketAddr {
 fn the_built_in_file_is_a_valid_configuration() {
     let config = Config::load(&Flags::default(), []).unwrap();
     assert_eq!(config.http.listen, address("127.0.0.1:8080"));
-    assert_eq!(config.store.url.directory(), std::path::Path::new("./data"));
+    assert_eq!(config.store.url, StoreUrl::Directory("./data".into()));
     assert_eq!(config.http.cors_origins, []);
     assert_eq!(config.auth.mode, AuthMode::LoopbackOnly);
 }
@@ -42,7 +42,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!(config.http.drain_seconds, 2);
     assert_eq!(config.http.body_read_seconds, 1);
     assert_eq!(config.http.header_read_seconds, 75);
-    assert_eq!(config.store.url.directory(), std::path::Path::new("a"));
+    assert_eq!(config.store.url, StoreUrl::Directory("a".into()));
 }
 
 #[test]
@@ -102,7 +102,8 @@ fn all_problems_are_reported_at_once_with_where_they_are() {
         format = 'xml'
         filter = 'milepost=loud'
     ";
-    let variables = [("MILEPOST_HTP_LISTEN", "127.0.0.1:1"), ("MILEPOST_STORE", "postgres://app:hunter2@db/milepost")];
+    let variables =
+        [("MILEPOST_HTP_LISTEN", "127.0.0.1:1"), ("MILEPOST_STORE", "postgres://app:hunter2@db:x/milepost")];
     let flags = Flags { listen: Some("localhost".into()), ..Flags::default() };
     let found = load(file, &variables, flags).unwrap_err();
     for problem in [
@@ -114,7 +115,7 @@ fn all_problems_are_reported_at_once_with_where_they_are() {
         "FILE, lists.page_jobs: lists.page_jobs is 600, which is more than lists.page_jobs_max, 500",
         "MILEPOST_HTP_LISTEN: there is no such variable; they are MILEPOST_CONFIG, _LISTEN, _STORE and \
          MILEPOST_<SECTION>_<KEY>",
-        "MILEPOST_STORE: PostgreSQL is not supported by this build yet; give a directory",
+        "MILEPOST_STORE: is no URL of PostgreSQL, such as postgres://user:password@host/database",
         "--listen: invalid value: string \"localhost\", expected an IP address and a port, such as 127.0.0.1:8080 or \
          [::1]:8080",
     ] {
@@ -123,6 +124,18 @@ fn all_problems_are_reported_at_once_with_where_they_are() {
     assert!(found.iter().any(|line| line.starts_with("FILE, log.filter: must be levels for targets")), "{found:#?}");
     assert_eq!(found.len(), 10, "{found:#?}");
     assert!(!found.concat().contains("hunter2"));
+}
+
+#[test]
+fn a_store_is_a_directory_or_a_database() {
+    let at = |url: &str| load("", &[("MILEPOST_STORE", url)], Flags::default()).map(|config| config.store.url);
+    let Ok(url @ StoreUrl::Postgres(_)) = at("postgres://app:hunter2@db/milepost") else { panic!("a database") };
+    assert!(!format!("{url:?}").contains("hunter2"));
+    assert!(matches!(at("postgresql://a,b/milepost?target_session_attrs=read-write"), Ok(StoreUrl::Postgres(_))));
+    let neither = "MILEPOST_STORE: must be a directory or a postgres:// URL";
+    assert_eq!(at("mysql://db/milepost"), Err(vec![neither.to_owned()]));
+    assert_eq!(at(""), Err(vec![neither.to_owned()]));
+    assert_eq!(at("postgres://"), Err(vec!["MILEPOST_STORE: names no host".to_owned()]));
 }
 
 #[test]

@@ -1,11 +1,6 @@
 //! The types of single values, each with its rule.
 
-use std::{
-    fmt,
-    marker::PhantomData,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{fmt, marker::PhantomData, net::SocketAddr, path::PathBuf};
 
 use serde::{
     Deserialize, Deserializer,
@@ -49,25 +44,20 @@ pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sock
     })
 }
 
-/// Where the store is. It may come to hold a password, so neither `Debug` nor an error shows a URL.
+/// Where the store is. A URL may hold a password, so neither `Debug` nor an error shows one.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// A directory of the embedded engine.
     Directory(PathBuf),
-}
-
-impl StoreUrl {
-    /// The directory of the embedded engine.
-    pub fn directory(&self) -> &Path {
-        let Self::Directory(path) = self;
-        path
-    }
+    /// A database of PostgreSQL.
+    Postgres(Box<tokio_postgres::Config>),
 }
 
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => f.debug_tuple("Directory").field(path).finish(),
+            Self::Postgres(_) => f.debug_tuple("Postgres").finish_non_exhaustive(),
         }
     }
 }
@@ -76,11 +66,18 @@ impl<'de> Deserialize<'de> for StoreUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match text.split_once("://") {
-            Some(("postgres" | "postgresql", _)) => {
-                Err(D::Error::custom("PostgreSQL is not supported by this build yet; give a directory"))
+            Some(("postgres" | "postgresql", _)) => match text.parse::<tokio_postgres::Config>() {
+                Ok(config) if config.get_hosts().is_empty() => Err(D::Error::custom("names no host")),
+                Ok(config) => Ok(Self::Postgres(Box::new(config))),
+                // Its own words may repeat a part of the URL.
+                Err(_) => {
+                    Err(D::Error::custom("is no URL of PostgreSQL, such as postgres://user:password@host/database"))
+                }
+            },
+            Some(_) => Err(D::Error::custom("must be a directory or a postgres:// URL")),
+            None if text.is_empty() || text.contains('\0') => {
+                Err(D::Error::custom("must be a directory or a postgres:// URL"))
             }
-            Some(_) => Err(D::Error::custom("must be a directory, not a URL")),
-            None if text.is_empty() || text.contains('\0') => Err(D::Error::custom("must be a directory")),
             None => Ok(Self::Directory(text.into())),
         }
     }

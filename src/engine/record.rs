@@ -5,6 +5,7 @@
 //! Knows nothing of how an engine keeps them.
 
 mod attempt;
+mod delta;
 mod detail;
 mod feed;
 mod head;
@@ -15,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::{
     attempt::AttemptRow,
+    delta::{Counted, Delta},
     detail::{Detail, labels},
-    feed::{Change, Gathered, How, texts, what_is_gone},
+    feed::{Change, Gathered, How, Move, what_is_gone},
     head::Head,
     log::{LogRow, portions},
     timeline::EntryRow,

@@ -33,8 +33,8 @@ use tokio::sync::mpsc;
 
 use self::{error::fault, read::Readers, writer::Writer};
 use super::{
-    Count, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice, Once,
-    Outcome, Page, QueueQuery, Stored, Tally, Write,
+    Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice,
+    Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
     record::{Table, status_of},
 };
 use crate::{
@@ -151,6 +151,11 @@ impl Engine for Sqlite {
         self.readers.read(move |connection| read::find(connection, &key)).await
     }
 
+    async fn moved_since(&self, _known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {
+        // There is no other process.
+        Ok(Vec::new())
+    }
+
     async fn input(&self, stored: &Stored) -> Result<Option<Json>, EngineError> {
         let number = stored.place.number;
         self.readers.read(move |connection| read::json(connection, Table::Inputs, number)).await
@@ -210,6 +215,10 @@ impl Engine for Sqlite {
     async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError> {
         let connection = read::open(&self.directory, self.settings.reader_cache_bytes)?;
         Ok(export::start(connection))
+    }
+
+    async fn attend(&self, _tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
+        std::future::pending().await
     }
 
     fn health(&self) -> Result<(), EngineError> {

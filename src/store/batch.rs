@@ -16,7 +16,7 @@ use super::{
     sweep::Swept,
 };
 use crate::{
-    engine::{EngineError, Once, Put, QueueQuery, Stored, Write},
+    engine::{EngineError, Found, Keyed, Put, QueueQuery, Stored, Write},
     job::{
         Applied, Change, Guard, History, Job, JobKey, Json, Kind, LogLine, Rejection, Seconds, Spec, Sweep, Tenant,
         Timestamp,
@@ -44,6 +44,15 @@ impl Waiting {
         Self { submission, verdict }
     }
 
+    /// Whether it was to happen under a key.
+    pub(super) fn has_key(&self) -> bool {
+        match &self.submission.ask {
+            Ask::OfJob(_, Request::Create(_, held)) => held.is_some(),
+            Ask::OfJob(_, Request::Change(..) | Request::Delete(_) | Request::Sweep) => false,
+            Ask::ForJob(request) => request.held.is_some(),
+        }
+    }
+
     pub(super) fn with(self, verdict: Result<Verdict, StoreError>) -> Self {
         Self { verdict, ..self }
     }
@@ -68,6 +77,10 @@ pub(super) struct Work {
     pub(super) before: Option<Stored>,
     /// Whether it is first asked to be made. Nobody looks for it then: the engine finds out when it is committed.
     pub(super) is_made_here: bool,
+    /// Whether that is what memory has, and perhaps no longer so.
+    is_recalled: bool,
+    /// What it turned out to have become meanwhile.
+    pub(super) moved: Option<Found>,
     /// Why it could not be read.
     pub(super) fault: Option<EngineError>,
     /// The job as it will be.
@@ -75,7 +88,7 @@ pub(super) struct Work {
     fate: Fate,
     lines: Vec<Arc<[LogLine]>>,
     history: History,
-    once: Option<(String, Once)>,
+    once: Option<Keyed>,
     pub(super) waiting: Vec<Waiting>,
 }
 
@@ -233,6 +246,8 @@ impl Work {
             key,
             before: None,
             is_made_here: false,
+            is_recalled: false,
+            moved: None,
             fault: None,
             now: None,
             fate: Fate::Untouched,
@@ -246,6 +261,24 @@ impl Work {
     pub(super) fn stand_on(&mut self, stored: Stored) {
         self.now = Some(stored.job.clone());
         self.before = Some(stored);
+    }
+
+    /// As [`Work::stand_on`], of what memory has.
+    pub(super) fn recall(&mut self, stored: Stored) {
+        self.stand_on(stored);
+        self.is_recalled = true;
+    }
+
+    /// What its answers rest on, if no commit shows whether that is still so.
+    pub(super) fn unconfirmed(&self) -> Option<&Stored> {
+        let is_unconfirmed = self.is_recalled && self.is_untouched() && !self.waiting.is_empty();
+        self.before.as_ref().filter(|_| is_unconfirmed)
+    }
+
+    /// Gives everybody this answer.
+    pub(super) fn fail(&mut self, error: &EngineError) {
+        let failed = |waiting: Waiting| waiting.with(Err(error.clone().into()));
+        self.waiting = std::mem::take(&mut self.waiting).into_iter().map(failed).collect();
     }
 
     /// Whether there is nothing to commit of it.

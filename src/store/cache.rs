@@ -97,32 +97,34 @@ impl Cache {
         self.jobs.get(key)
     }
 
-    /// The job, if there is one, from memory or else from `load`, which is called once for all who ask meanwhile.
-    pub(super) async fn get_or_load<F>(&self, key: &JobKey, load: F) -> Result<Option<Snapshot>, EngineError>
+    /// The job, if there is one, from memory or else from `load`, which is called once for all who ask meanwhile; and whether it
+    /// was for this caller.
+    pub(super) async fn get_or_load<F>(&self, key: &JobKey, load: F) -> Result<Option<(Snapshot, bool)>, EngineError>
     where
         F: Future<Output = Result<Found, EngineError>>,
     {
         match self.jobs.get_value_or_guard_async(key).await {
-            Ok(snapshot) => Ok(Some(snapshot)),
+            Ok(snapshot) => Ok(Some((snapshot, false))),
             Err(place) => {
                 let Found::Job(stored) = load.await? else { return Ok(None) };
                 let snapshot = Snapshot::new(stored);
                 // Fails when a commit was faster; what was read is then as old as the request, which is fresh enough.
                 let _overtaken = place.insert(snapshot.clone());
-                Ok(Some(snapshot))
+                Ok(Some((snapshot, true)))
             }
         }
     }
 
     /// Takes the state a commit has made durable.
-    pub(super) fn put(&self, key: JobKey, stored: Stored) {
+    pub(super) fn put(&self, key: JobKey, stored: Stored) -> Snapshot {
         let snapshot = Snapshot::new(stored);
         if self.has_room(&snapshot) {
-            self.jobs.insert(key, snapshot);
+            self.jobs.insert(key, snapshot.clone());
         } else {
             // The map would refuse it and leave a read under way in its place, which would then bring back an older job.
             self.jobs.remove(&key);
         }
+        snapshot
     }
 
     /// Forgets a job that is gone.

@@ -131,10 +131,13 @@ impl Committer {
             batch.decide(submission, &terms);
         }
         self.metrics.stale_attempts.inc_by(batch.stale_attempts);
-        let (works, writes) = batch.split();
+        let (mut works, writes) = batch.split();
         let outcomes = if writes.is_empty() { Ok(Vec::new()) } else { self.commit(writes).await };
         match outcomes {
-            Ok(outcomes) => self.settle(works, outcomes, batch),
+            Ok(outcomes) => {
+                self.confirm(&mut works).await;
+                self.settle(works, outcomes, batch)
+            }
             Err(error) => {
                 self.published();
                 // Also whoever was told that there is no job: others may not have got theirs.
@@ -157,7 +160,7 @@ impl Committer {
         let mut unknown = Vec::new();
         for work in batch.works_mut() {
             match self.cache.get(&work.key) {
-                Some(snapshot) => work.stand_on(snapshot.stored().clone()),
+                Some(snapshot) => work.recall(snapshot.stored().clone()),
                 None if work.is_made_here => {}
                 None => unknown.push(work),
             }
@@ -176,6 +179,27 @@ impl Committer {
         batch
     }
 
+    /// Finds out whether what was decided without a commit, on what memory has, is still so.
+    async fn confirm(&self, works: &mut [Work]) {
+        let (places, known): (Vec<_>, Vec<_>) =
+            works.iter().enumerate().filter_map(|(place, work)| Some((place, work.unconfirmed()?))).unzip();
+        if known.is_empty() {
+            return;
+        }
+        match self.engine.moved_since(&known).await {
+            Ok(moved) => {
+                for (place, found) in moved {
+                    works[places[place]].moved = Some(found);
+                }
+            }
+            Err(error) => {
+                for place in places {
+                    works[place].fail(&error);
+                }
+            }
+        }
+    }
+
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
         self.horizon.begun.fetch_add(1, Ordering::SeqCst);
         let begun = Instant::now();
@@ -192,12 +216,17 @@ impl Committer {
     fn settle(&self, works: Vec<Work>, outcomes: Vec<Outcome>, batch: Batch) -> Vec<Submission> {
         let mut outcomes = outcomes.into_iter();
         let (mut answers, mut again) = (batch.answered, batch.later);
-        for work in works {
-            if work.is_untouched() {
-                answers.extend(work.waiting);
-                continue;
-            }
-            match outcomes.next() {
+        for mut work in works {
+            let outcome = if work.is_untouched() {
+                let Some(found) = work.moved.take() else {
+                    answers.extend(work.waiting);
+                    continue;
+                };
+                Some(Outcome::Conflict(found))
+            } else {
+                outcomes.next()
+            };
+            match outcome {
                 Some(Outcome::Committed(place)) => {
                     self.publish_one(&work.key, work.before.as_ref(), work.now.map(|job| Stored { job, place }));
                     answers.extend(work.waiting);
@@ -210,6 +239,12 @@ impl Committer {
                     };
                     self.publish_one(&work.key, work.before.as_ref(), now);
                     again.extend(work.waiting.into_iter().filter_map(|waiting| self.retried(waiting, &found)));
+                }
+                Some(Outcome::KeyTaken) => {
+                    self.metrics.conflicts.inc();
+                    let (keyed, others): (Vec<_>, _) = work.waiting.into_iter().partition(Waiting::has_key);
+                    answers.extend(keyed.into_iter().map(|w| w.with(Err(StoreError::IdempotencyInProgress))));
+                    again.extend(others.into_iter().filter_map(|waiting| self.again(waiting)));
                 }
                 Some(Outcome::TooManyKinds) => {
                     answers.extend(work.waiting.into_iter().map(|w| w.with(Err(StoreError::TooManyKinds))));
@@ -236,7 +271,7 @@ impl Committer {
         let is_new_in_queue = |job: &&Arc<Job>| waits(job).is_some() && before.and_then(waits) != waits(job);
         let has_come = now.as_ref().map(|stored| &stored.job).filter(is_new_in_queue).cloned();
         match now {
-            Some(stored) => self.cache.put(key.clone(), stored),
+            Some(stored) => drop(self.cache.put(key.clone(), stored)),
             None => self.cache.remove(key),
         }
         if let Some(moved) = moved {
@@ -249,9 +284,7 @@ impl Committer {
 
     /// A submission that met another writer, with what was found; `None` when it has its answer.
     fn retried(&self, waiting: Waiting, found: &Found) -> Option<Submission> {
-        let mut submission = waiting.submission;
-        submission.conflicts += 1;
-        let answer = match &submission.ask {
+        let answer = match &waiting.submission.ask {
             Ask::OfJob(_, Request::Create(..)) => match found {
                 Found::Job(_) => Some(Ok(Verdict::Stood)),
                 Found::Reserved(until) => Some(Err(StoreError::JobDeleted { until: *until })),
@@ -266,13 +299,23 @@ impl Committer {
             Ask::ForJob(_) => None,
         };
         match answer {
-            Some(answer) => Waiting::new(submission, answer).send(),
-            None if submission.conflicts > self.settings.conflict_retries_max => {
-                Waiting::new(submission, Err(StoreError::Contended)).send();
+            Some(answer) => {
+                waiting.answer(answer);
+                None
             }
-            None => return Some(submission),
+            None => self.again(waiting),
         }
-        None
+    }
+
+    /// A submission that is to be decided anew; `None` when that was so too often.
+    fn again(&self, waiting: Waiting) -> Option<Submission> {
+        let mut submission = waiting.submission;
+        submission.conflicts += 1;
+        if submission.conflicts > self.settings.conflict_retries_max {
+            Waiting::new(submission, Err(StoreError::Contended)).send();
+            return None;
+        }
+        Some(submission)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Caller, IdempotencyKey, JobStore, StoreError};
 use crate::{
-    engine::Once,
+    engine::{Keyed, Once},
     job::{Attempt, JobId, Tenant, Timestamp},
 };
 
@@ -25,14 +25,17 @@ pub(super) struct Held {
     name: String,
     fingerprint: [u8; 32],
     expires_at: Timestamp,
+    /// When what the key stood for was to be forgotten.
+    replaces: Option<Timestamp>,
     _hold: Arc<Hold>,
 }
 
 impl Held {
     /// What is remembered under it, once it has led to this attempt of this job.
-    pub(super) fn once(&self, id: &JobId, attempt: Attempt) -> (String, Once) {
+    pub(super) fn once(&self, id: &JobId, attempt: Attempt) -> Keyed {
         let (fingerprint, expires_at) = (self.fingerprint, self.expires_at);
-        (self.name.clone(), Once { fingerprint, id: id.clone(), attempt, expires_at })
+        let once = Once { fingerprint, id: id.clone(), attempt, expires_at };
+        Keyed { name: self.name.clone(), once, replaces: self.replaces }
     }
 }
 
@@ -76,6 +79,7 @@ impl JobStore {
             return Err(StoreError::IdempotencyMismatch);
         }
         let expires_at = now.after(self.inner.settings.idempotency_retain_seconds);
-        Ok((Held { name, fingerprint, expires_at, _hold: hold }, earlier))
+        let replaces = earlier.as_ref().map(|once| once.expires_at);
+        Ok((Held { name, fingerprint, expires_at, replaces, _hold: hold }, earlier))
     }
 }

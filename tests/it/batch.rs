@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::harness::{Memory, Server, only};
+use crate::harness::{On, Server, only};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -81,7 +81,7 @@ each_engine!(an_operation_that_is_none_does_not_stop_the_others, |server| async 
 #[tokio::test]
 async fn operations_on_one_job_share_commits_and_keep_their_order() {
     const LINES: usize = 800;
-    let server = Server::start(Memory::Usual, |_| {}).await;
+    let server = Server::start(On::Sqlite, |_| {}).await;
     let create = json!({"op": "create", "id": "a", "kind": "k"});
     let lines = (1..=LINES).map(|n| json!({"op": "log", "id": "a", "line": format!("line {n}")}));
     let operations: Vec<Value> = [create].into_iter().chain(lines).collect();

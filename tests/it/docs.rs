@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Memory, Server};
+use crate::harness::{On, Server};
 
 /// The example that has this in it.
 pub(crate) fn example(mark: &str) -> String {
@@ -28,7 +28,7 @@ async fn prints(server: &Server, program: &str, option: &str, text: &str) -> Str
 
 #[tokio::test]
 async fn streams_are_read_by_python_and_curl() {
-    let server = Server::start(Memory::Usual, |_| {}).await;
+    let server = Server::start(On::Sqlite, |_| {}).await;
     server.job("restyle-1", "restyle").await;
     server.patch("restyle-1", json!({"status": "completed", "log": "it's"})).await.is(200);
     let printed = prints(&server, "python3", "-c", &example("urllib.request.urlopen")).await;
@@ -45,7 +45,7 @@ async fn streams_are_read_by_python_and_curl() {
 
 #[tokio::test]
 async fn the_feed_is_read_by_python_and_curl() {
-    let server = Server::start(Memory::Usual, |_| {}).await;
+    let server = Server::start(On::Sqlite, |_| {}).await;
     server.job("restyle-1", "restyle").await;
     server.patch("restyle-1", json!({"status": "completed"})).await.is(200);
     let printed = prints(&server, "python3", "-c", &example("waiting = {")).await;

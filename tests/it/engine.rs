@@ -12,8 +12,8 @@ use std::{
 use milepost::{
     clock::Clock,
     engine::{
-        Cursor, Engine, EngineError, Exported, Flow, Found, ListQuery, LogEnd, LogSlice, Once, Order, Outcome, Put,
-        QueueQuery, Stored, Write,
+        Cursor, Engine, EngineError, Exported, Flow, Found, Keyed, ListQuery, LogEnd, LogSlice, Once, Order, Outcome,
+        Put, QueueQuery, Stored, Write,
         sqlite::{self, Settings, Sqlite},
     },
     job::{
@@ -423,7 +423,8 @@ async fn keys_and_reserved_ids_are_forgotten_when_they_are_over() {
         let new = new_job(name, "k", &[]);
         let (id, attempt) = (new.spec.key.id.clone(), Attempt(1));
         let once = Once { fingerprint: [7; 32], id, attempt, expires_at: Timestamp(now.0 + 10) };
-        let outcome = commit(engine, Write { once: Some((name.into(), once)), ..creation(&new) }).await;
+        let keyed = Keyed { name: name.into(), once, replaces: None };
+        let outcome = commit(engine, Write { once: Some(keyed), ..creation(&new) }).await;
         assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
         let stored = find(engine, name).await;
         let put = Put::Deleted { reserved_until: Timestamp(now.0 + 10) };
@@ -524,7 +525,8 @@ async fn an_idempotency_key_is_remembered_until_it_expires() {
     let new = new_job("one", "k", &[]);
     let (id, attempt) = (new.spec.key.id.clone(), Attempt(3));
     let once = Once { fingerprint: [7; 32], id, attempt, expires_at: Timestamp(NOW.0 + 10) };
-    let write = Write { once: Some(("key".into(), once.clone())), ..creation(&new) };
+    let write =
+        Write { once: Some(Keyed { name: "key".into(), once: once.clone(), replaces: None }), ..creation(&new) };
     commit(&engine, write).await;
     let at = async |now: u64, tenant: u32| engine.once(Tenant(tenant), "key", Timestamp(now)).await.unwrap();
     assert_eq!(at(NOW.0 + 9, 0).await, Some(once));

@@ -4,6 +4,8 @@
 //! story is about, each answer must have a request id, each refusal must be a problem that fits its status, and
 //! nothing may be a fault of the service.
 
+pub(crate) mod postgres;
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -15,7 +17,7 @@ use std::{
 use milepost::{
     app::{App, Running},
     clock::Clock,
-    config::{Config, Flags},
+    config::{Config, Flags, StoreUrl},
     job::Timestamp,
 };
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
@@ -35,32 +37,39 @@ macro_rules! each_engine {
         mod $name {
             fn configure($config: &mut milepost::config::Config) $change
 
-            async fn run(memory: $crate::harness::Memory) {
-                let server = $crate::harness::Server::start(memory, configure).await;
+            async fn run(on: $crate::harness::On) {
+                let server = $crate::harness::Server::start(on, configure).await;
                 super::$name(&server).await;
                 server.stop().await;
             }
 
             #[tokio::test]
             async fn sqlite() {
-                run($crate::harness::Memory::Usual).await;
+                run($crate::harness::On::Sqlite).await;
             }
 
             #[tokio::test]
             async fn sqlite_without_memory() {
-                run($crate::harness::Memory::None).await;
+                run($crate::harness::On::SqliteWithoutMemory).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                run($crate::harness::On::Postgres).await;
             }
         }
     };
 }
 
-/// How much the store may keep in memory.
+/// What a service stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Memory {
-    /// What the configuration says.
-    Usual,
-    /// Nothing: every read goes to the disk.
-    None,
+pub(crate) enum On {
+    /// The embedded engine.
+    Sqlite,
+    /// The same, and nothing is kept in memory: every read goes to the disk.
+    SqliteWithoutMemory,
+    /// PostgreSQL.
+    Postgres,
 }
 
 /// A service with a store of its own.
@@ -70,7 +79,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     clock: Clock,
     config: Config,
-    store: Arc<TempDir>,
+    /// The directory of an embedded store, which goes with the last service on it.
+    store: Option<Arc<TempDir>>,
 }
 
 /// How long anything may take on a very busy machine.
@@ -81,28 +91,31 @@ const BEGIN: Timestamp = Timestamp(1_795_420_800_000);
 
 impl Server {
     /// A service with an empty store.
-    pub(crate) async fn start(memory: Memory, configure: impl FnOnce(&mut Config)) -> Self {
-        let store = tempfile::tempdir().unwrap();
-        let flags = Flags {
-            config: None,
-            listen: Some("127.0.0.1:0".into()),
-            store: Some(store.path().to_str().unwrap().to_owned()),
+    pub(crate) async fn start(on: On, configure: impl FnOnce(&mut Config)) -> Self {
+        let (store, url) = match on {
+            On::Sqlite | On::SqliteWithoutMemory => {
+                let store = tempfile::tempdir().unwrap();
+                let url = store.path().to_str().unwrap().to_owned();
+                (Some(Arc::new(store)), url)
+            }
+            On::Postgres => (None, postgres::empty_store().await),
         };
+        let flags = Flags { config: None, listen: Some("127.0.0.1:0".into()), store: Some(url) };
         let mut config = Config::load(&flags, []).unwrap();
         // The time of a story is its own.
         config.sweep.interval_milliseconds = 10;
         config.sweep.start_grace_seconds = 0;
-        if memory == Memory::None {
+        if on == On::SqliteWithoutMemory {
             config.store.cache_bytes_max = 2;
             config.push.cache_bytes_max = 0;
             config.push.feed_cache_bytes_max = 0;
         }
         configure(&mut config);
-        Self::open(config, Clock::manual(BEGIN), Arc::new(store)).await
+        Self::open(config, Clock::manual(BEGIN), store).await
     }
 
-    async fn open(config: Config, clock: Clock, store: Arc<TempDir>) -> Self {
-        let running = App::open(config.clone(), clock.clone()).unwrap().serve().await.unwrap();
+    async fn open(config: Config, clock: Clock, store: Option<Arc<TempDir>>) -> Self {
+        let running = App::open(config.clone(), clock.clone()).await.unwrap().serve().await.unwrap();
         let address = running.address();
         Self { running: Mutex::new(Some(running)), client: Client::new(), address, clock, config, store }
     }
@@ -111,6 +124,17 @@ impl Server {
     pub(crate) async fn restarted(&self) -> Self {
         self.stop().await;
         Self::open(self.config.clone(), self.clock.clone(), self.store.clone()).await
+    }
+
+    /// Another service on the same store, which runs beside this one.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::open(self.config.clone(), self.clock.clone(), self.store.clone()).await
+    }
+
+    /// What a statement gives that gives one value, of the database that the service stands on.
+    pub(crate) async fn value(&self, statement: &str) -> String {
+        let StoreUrl::Postgres(url) = &self.config.store.url else { panic!("no database") };
+        postgres::value(url, statement).await
     }
 
     /// Stops the service, which must bring everything to its end.

@@ -30,6 +30,7 @@ mod races;
 mod random;
 mod read;
 mod readme;
+mod replicas;
 mod stats;
 mod stream;
 mod wait;

@@ -6,7 +6,7 @@ use milepost::config::Config;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Call, Memory, Server};
+use crate::harness::{Call, On, Server};
 
 /// Rounds of each race, and how many are run side by side.
 const ROUNDS: usize = 96;
@@ -175,12 +175,12 @@ async fn race(server: &Server, number: usize, seen: &mut BTreeMap<String, usize>
     }
 }
 
-async fn run_all(memory: Memory) {
+async fn run_all(on: On) {
     let configure = |config: &mut Config| {
         config.jobs.kinds_max = 100_000;
         config.sweep.interval_milliseconds = 1;
     };
-    let server = Server::start(memory, configure).await;
+    let server = Server::start(on, configure).await;
     let mut seen = BTreeMap::new();
     for number in 0..RACES.len() {
         race(&server, number, &mut seen).await;
@@ -195,10 +195,15 @@ async fn run_all(memory: Memory) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_at_once_have_one_winner() {
-    run_all(Memory::Usual).await;
+    run_all(On::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_at_once_have_one_winner_without_memory() {
-    run_all(Memory::None).await;
+    run_all(On::SqliteWithoutMemory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_at_once_have_one_winner_on_postgres() {
+    run_all(On::Postgres).await;
 }

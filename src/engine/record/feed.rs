@@ -1,13 +1,13 @@
 //! What entries of a feed hold.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use super::{labels, status_of};
 use crate::{
-    engine::{EngineError, Gone, Moved, Past},
-    job::{JobId, Kind, Labels, Status},
+    engine::{Elsewhere, EngineError, Gone, Moved, Past, Put, Write},
+    job::{Job, JobId, JobKey, Kind, Labels, State, Status, Tenant},
 };
 
 /// How a job moved.
@@ -27,9 +27,69 @@ pub(in crate::engine) enum How {
 }
 
 /// Labels.
-pub(in crate::engine) type Texts = Vec<(String, String)>;
+type Texts = Vec<(String, String)>;
 
-pub(in crate::engine) fn texts(labels: &Labels) -> Texts {
+impl How {
+    /// How a job has moved that was so before; `None` when that is no news.
+    pub(in crate::engine) fn changed(before: &Job, job: &Job) -> Option<Self> {
+        if !job.has_news_since(before) {
+            return None;
+        }
+        let status = before.status() as u8;
+        let is_relabelled = before.labels != job.labels;
+        Some(if is_relabelled { Self::Relabelled(status, texts(&before.labels)) } else { Self::Changed(status) })
+    }
+
+    /// That a job was deleted which was so before.
+    pub(in crate::engine) fn deleted(before: &Job) -> Self {
+        let id = before.key().id.as_str().to_owned();
+        let kind = before.spec.kind.as_str().to_owned();
+        Self::Deleted { status: before.status() as u8, labels: texts(&before.labels), id, kind }
+    }
+}
+
+/// That a job has moved, for those who wait for it elsewhere.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::engine) struct Move<'a> {
+    id: Cow<'a, str>,
+    is_end: bool,
+    has_news: bool,
+    /// The kind in whose queue it has come.
+    queued: Option<Cow<'a, str>>,
+}
+
+impl<'a> Move<'a> {
+    /// What a write moves; `None` when nobody can see it.
+    pub(in crate::engine) fn of(write: &'a Write, has_news: bool) -> Option<Self> {
+        let before = write.before.as_ref().map(|stored| &*stored.job);
+        let now = match &write.put {
+            Put::New { job, .. } | Put::Changed(job) => Some(&**job),
+            Put::Deleted { .. } => None,
+        };
+        if before.map(|job| job.version) == now.map(|job| job.version) {
+            return None;
+        }
+        let waits = |job: &Job| (job.state == State::Queued).then_some(job.attempt);
+        let has_come = now.filter(|job| waits(job).is_some() && before.and_then(waits) != waits(job));
+        Some(Self {
+            id: write.key.id.as_str().into(),
+            is_end: now.is_none_or(Job::is_done),
+            has_news,
+            queued: has_come.map(|job| job.spec.kind.as_str().into()),
+        })
+    }
+
+    /// The same with the names that it stands for.
+    pub(in crate::engine) fn elsewhere(self, tenant: Tenant) -> Result<Elsewhere, EngineError> {
+        let damaged = |what: &str| EngineError::Corrupt(format!("feed: {what} of a move"));
+        let id = JobId::try_from(&*self.id).map_err(|_| damaged("id"))?;
+        let kind = self.queued.as_deref().map(Kind::try_from).transpose().map_err(|_| damaged("kind"))?;
+        let (is_end, has_news) = (self.is_end, self.has_news);
+        Ok(Elsewhere { key: JobKey { tenant, id }, is_end, has_news, queued: kind })
+    }
+}
+
+fn texts(labels: &Labels) -> Texts {
     labels.iter().map(|(key, value)| (key.as_str().to_owned(), value.as_str().to_owned())).collect()
 }
 

@@ -82,7 +82,7 @@ enum HeadState {
 }
 
 /// In the order of their numbers in the store.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum HeadOutcome {
     Succeeded,
     Failed,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     engine::{
         EngineError, Fed, FeedPage, FeedPlace, FeedQuery, Gone, Stored,
-        record::{self, Change, Gathered, How, Table, numbered, sql, texts, what_is_gone},
+        record::{self, Change, Gathered, How, Table, numbered, sql, what_is_gone},
     },
     job::{Job, Tenant, Timestamp},
 };
@@ -95,20 +95,13 @@ impl Feed {
     }
 
     pub(super) fn changed(&mut self, number: u64, before: &Job, job: &Job) {
-        if !job.has_news_since(before) {
-            return;
+        if let Some(how) = How::changed(before, job) {
+            self.add(job, Change { job: number, how });
         }
-        let status = before.status() as u8;
-        let is_relabelled = before.labels != job.labels;
-        let how = if is_relabelled { How::Relabelled(status, texts(&before.labels)) } else { How::Changed(status) };
-        self.add(job, Change { job: number, how });
     }
 
     pub(super) fn deleted(&mut self, number: u64, before: &Job) {
-        let id = before.key().id.as_str().to_owned();
-        let kind = before.spec.kind.as_str().to_owned();
-        let how = How::Deleted { status: before.status() as u8, labels: texts(&before.labels), id, kind };
-        self.add(before, Change { job: number, how });
+        self.add(before, Change { job: number, how: How::deleted(before) });
     }
 
     fn add(&mut self, job: &Job, change: Change) {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     engine::{
-        EngineError, Once, Outcome, Place, Put, Stored, Usual, Write,
+        EngineError, Keyed, Once, Outcome, Place, Put, Stored, Usual, Write,
         record::{self, Detail, Head, LogRow, OWN_BITS, Table, armed, numbered, portions, sql},
     },
     job::{Attempt, Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
@@ -162,7 +162,8 @@ impl Tables {
             for past in &write.history.attempts {
                 attempts::add(connection, place.number, past, &mut self.buffer)?;
             }
-            if let Some((name, once)) = &write.once {
+            // That nobody else has taken the key meanwhile is seen to before, in this one process.
+            if let Some(Keyed { name, once, .. }) = &write.once {
                 self.remember(connection, write.key.tenant, name, once)?;
             }
         }

@@ -174,7 +174,8 @@ impl<'a> Importer<'a> {
                     continue;
                 }
                 Outcome::Conflict(Found::Reserved(until)) => Refusal::Reserved { id: key.id, until },
-                Outcome::Conflict(Found::Job(_) | Found::Missing) => Refusal::Exists(key.id),
+                // An import has no keys.
+                Outcome::Conflict(Found::Job(_) | Found::Missing) | Outcome::KeyTaken => Refusal::Exists(key.id),
                 Outcome::TooManyKinds => Refusal::TooManyKinds(kind),
             };
             refusal = refusal.and(Err(why));

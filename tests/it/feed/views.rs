@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{resumed, up_to_ready};
 use crate::{
-    harness::{Server, only},
+    harness::{On, Server, only},
     random::Random,
     stream::{Event, Events},
 };
@@ -134,8 +134,8 @@ async fn views_end_as_lists(server: Arc<Server>, seed: u64) {
 /// On a service that remembers, and on one whose every read goes to the disk, in pieces of a few jobs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_keeps_a_list_from_the_feed_has_the_list_at_the_end() {
-    for (memory, seed) in [(crate::harness::Memory::Usual, 1), (crate::harness::Memory::None, 2)] {
-        let server = Server::start(memory, |config| {
+    for (on, seed) in [(On::Sqlite, 1), (On::SqliteWithoutMemory, 2), (On::Postgres, 3)] {
+        let server = Server::start(on, |config| {
             config.jobs.deleted_retain_seconds = 0;
             config.push.calm_milliseconds = 5;
             config.push.step_bytes = 2000;

@@ -1,0 +1,392 @@
+-- The tables of a store on PostgreSQL, in the schema that is current. Why they are as they are is in docs/format.md.
+-- Numbers of jobs begin with the tenant, times are milliseconds since 1970, values are sealed as in docs/format.md.
+
+CREATE SEQUENCE job_numbers;
+CREATE SEQUENCE feed_entries;
+CREATE SEQUENCE delta_numbers;
+
+CREATE TABLE kinds(
+    kind int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant int4 NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    UNIQUE (tenant, name)
+);
+
+CREATE TABLE ids(
+    tenant int4 NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    job int8 NOT NULL,
+    reserved_until int8,
+    PRIMARY KEY (tenant, id)
+) WITH (fillfactor = 90);
+CREATE INDEX ids_expiry ON ids(reserved_until) WHERE reserved_until IS NOT NULL;
+
+-- What every change rewrites. Nothing but its key is indexed, and its pages have room: every update is a HOT one.
+CREATE TABLE heads(
+    job int8 PRIMARY KEY,
+    revision int8 NOT NULL,
+    body bytea NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- What is written once, or a few times in the life of a job.
+CREATE TABLE details(
+    job int8 PRIMARY KEY,
+    body bytea NOT NULL,
+    input bytea,
+    result bytea
+) WITH (fillfactor = 80);
+
+CREATE TABLE lists(
+    job int8 PRIMARY KEY,
+    kind int8 NOT NULL,
+    status int2 NOT NULL
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX lists_order ON lists(kind, status, job);
+
+CREATE TABLE labels(
+    tenant int4 NOT NULL,
+    value text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    job int8 NOT NULL,
+    PRIMARY KEY (tenant, value, key, job)
+);
+
+CREATE TABLE queue(
+    job int8 PRIMARY KEY,
+    kind int8 NOT NULL,
+    rank int8 NOT NULL,
+    queued_at int8 NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX queue_order ON queue(kind, rank, queued_at, job);
+
+CREATE TABLE deadlines(
+    job int8 PRIMARY KEY,
+    at int8 NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX deadlines_order ON deadlines(at, job);
+
+-- What one commit appended to a log or a timeline, under the number of its last line or entry.
+CREATE TABLE log_rows(
+    job int8 NOT NULL,
+    last int8 NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (job, last)
+) PARTITION BY HASH (job);
+CREATE TABLE log_rows_0 PARTITION OF log_rows FOR VALUES WITH (MODULUS 4, REMAINDER 0);
+CREATE TABLE log_rows_1 PARTITION OF log_rows FOR VALUES WITH (MODULUS 4, REMAINDER 1);
+CREATE TABLE log_rows_2 PARTITION OF log_rows FOR VALUES WITH (MODULUS 4, REMAINDER 2);
+CREATE TABLE log_rows_3 PARTITION OF log_rows FOR VALUES WITH (MODULUS 4, REMAINDER 3);
+
+CREATE TABLE timeline_rows(
+    job int8 NOT NULL,
+    last int8 NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (job, last)
+);
+
+CREATE TABLE attempts(
+    job int8 NOT NULL,
+    attempt int8 NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (job, attempt)
+);
+
+-- Deleted jobs whose rows in the tables above are still to be freed.
+CREATE TABLE freed(job int8 PRIMARY KEY);
+
+CREATE TABLE once(
+    tenant int4 NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    job int8 NOT NULL,
+    expires_at int8 NOT NULL,
+    body bytea NOT NULL,
+    PRIMARY KEY (tenant, key)
+);
+CREATE INDEX once_expiry ON once(expires_at);
+
+-- An entry for each commit and tenant, in the order of the commits. `changes`: what readers of the feed are told; `moves`:
+-- whom the other replicas wake. `origin`: the replica that made it.
+CREATE TABLE feed(
+    entry int8 PRIMARY KEY,
+    tenant int4 NOT NULL,
+    origin uuid NOT NULL,
+    changes bytea[] NOT NULL,
+    moves bytea[] NOT NULL
+);
+CREATE INDEX feed_news ON feed(tenant, entry) WHERE cardinality(changes) > 0;
+-- A place for those who come before the first commit.
+INSERT INTO feed VALUES (1, -1, '00000000-0000-0000-0000-000000000000', '{}', '{}');
+SELECT setval('feed_entries', 1);
+CREATE TABLE gone(job int8 PRIMARY KEY, entry int8 NOT NULL);
+CREATE INDEX gone_entries ON gone(entry);
+
+-- What was counted of each kind, and what was counted since: a commit adds a row and rewrites none.
+CREATE TABLE tallies(kind int8 PRIMARY KEY, body bytea NOT NULL);
+CREATE TABLE deltas(
+    delta int8 PRIMARY KEY DEFAULT nextval('delta_numbers'),
+    bodies bytea[] NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- Which writes of a batch were refused, for whoever did not get the answer.
+CREATE TABLE batches(
+    batch uuid PRIMARY KEY,
+    made_at int8 NOT NULL,
+    refused int8[] NOT NULL
+);
+CREATE INDEX batches_age ON batches(made_at);
+
+-- Commits a batch: each write whose job stands as expected, or none when the batch was committed before (unique_violation
+-- on batches). Returns the numbers of the jobs whose writes were refused. Locks keys, ids and then heads, each in their order,
+-- so that no two batches wait for each other; the lock of the feed comes last, so that its entries are in the order of the
+-- commits.
+CREATE FUNCTION commit_batch(
+    p_batch uuid, p_origin uuid, p_now int8,
+    once_job int8[], once_tenant int4[], once_key text[], once_expires_at int8[], once_replaces int8[], once_body bytea[],
+    made_job int8[], made_tenant int4[], made_id text[], made_kind int8[], made_status int2[], made_revision int8[],
+    made_head bytea[], made_detail bytea[], made_input bytea[], made_result bytea[],
+    changed_job int8[], changed_before int8[], changed_revision int8[], changed_head bytea[],
+    deleted_job int8[], deleted_before int8[], deleted_tenant int4[], deleted_id text[], deleted_until int8[],
+    detail_job int8[], detail_body bytea[],
+    result_job int8[], result_body bytea[],
+    list_job int8[], list_status int2[],
+    label_job int8[], label_tenant int4[], label_value text[], label_key text[], label_is_on bool[],
+    leaving_job int8[],
+    queued_job int8[], queued_kind int8[], queued_rank int8[], queued_at int8[],
+    armed_job int8[], armed_at int8[],
+    line_job int8[], line_last int8[], line_body bytea[],
+    trimmed_job int8[], trimmed_last int8[],
+    entry_job int8[], entry_last int8[], entry_body bytea[],
+    attempt_job int8[], attempt_number int8[], attempt_body bytea[],
+    delta_job int8[], delta_body bytea[],
+    fed_job int8[], fed_tenant int4[], fed_change bytea[], fed_move bytea[]
+) RETURNS int8[] LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    every int8[] := made_job || changed_job || deleted_job;
+    done int8[] := '{}';
+    these int8[];
+    keyed int8[] := '{}';
+    refused int8[] := '{}';
+    place int8;
+    fresh record;
+BEGIN
+    IF cardinality(once_job) > 0 THEN
+        WITH put AS (
+            INSERT INTO once AS o (tenant, key, job, expires_at, body)
+            SELECT w.tenant, w.key, w.job, w.expires_at, w.body
+            FROM unnest(once_job, once_tenant, once_key, once_expires_at, once_body) AS w(job, tenant, key, expires_at, body)
+            ORDER BY w.tenant, w.key
+            ON CONFLICT (tenant, key) DO UPDATE SET job = excluded.job, expires_at = excluded.expires_at, body = excluded.body
+            WHERE o.expires_at <= p_now OR EXISTS (
+                SELECT FROM unnest(once_tenant, once_key, once_replaces) AS r(tenant, key, replaces)
+                WHERE r.tenant = o.tenant AND r.key = o.key AND r.replaces = o.expires_at)
+            RETURNING o.job
+        )
+        SELECT coalesce(array_agg(job), '{}') INTO keyed FROM put;
+        IF cardinality(keyed) < cardinality(once_job) THEN
+            SELECT array_agg(j) INTO refused FROM unnest(once_job) AS j WHERE j <> ALL (keyed);
+        END IF;
+    END IF;
+
+    IF cardinality(made_job) > 0 THEN
+        WITH put AS (
+            INSERT INTO ids AS i (tenant, id, job)
+            SELECT w.tenant, w.id, w.job FROM unnest(made_tenant, made_id, made_job) AS w(tenant, id, job)
+            WHERE w.job <> ALL (refused)
+            ORDER BY w.tenant, w.id
+            ON CONFLICT (tenant, id) DO UPDATE SET job = excluded.job, reserved_until = NULL WHERE i.reserved_until <= p_now
+            RETURNING i.job
+        )
+        SELECT coalesce(array_agg(job), '{}') INTO done FROM put;
+    END IF;
+
+    IF cardinality(changed_job) + cardinality(deleted_job) > 0 THEN
+        PERFORM 1 FROM heads WHERE job = ANY (changed_job || deleted_job) ORDER BY job FOR UPDATE;
+    END IF;
+    IF cardinality(changed_job) > 0 THEN
+        WITH put AS (
+            UPDATE heads AS h SET revision = w.revision, body = w.head
+            FROM unnest(changed_job, changed_before, changed_revision, changed_head) AS w(job, before, revision, head)
+            WHERE h.job = w.job AND h.revision = w.before AND w.job <> ALL (refused)
+            RETURNING h.job
+        )
+        SELECT done || coalesce(array_agg(job), '{}') INTO done FROM put;
+    END IF;
+    IF cardinality(deleted_job) > 0 THEN
+        WITH put AS (
+            DELETE FROM heads AS h USING unnest(deleted_job, deleted_before) AS w(job, before)
+            WHERE h.job = w.job AND h.revision = w.before
+            RETURNING h.job
+        )
+        SELECT coalesce(array_agg(job), '{}') INTO these FROM put;
+        done := done || these;
+        UPDATE ids AS i SET reserved_until = w.until
+        FROM unnest(deleted_job, deleted_tenant, deleted_id, deleted_until) AS w(job, tenant, id, until)
+        WHERE i.tenant = w.tenant AND i.id = w.id AND i.job = w.job AND w.job = ANY (these);
+        DELETE FROM details WHERE job = ANY (these);
+        DELETE FROM lists WHERE job = ANY (these);
+        DELETE FROM queue WHERE job = ANY (these);
+        DELETE FROM deadlines WHERE job = ANY (these);
+        INSERT INTO freed SELECT unnest(these);
+    END IF;
+
+    IF cardinality(done) < cardinality(every) THEN
+        SELECT coalesce(array_agg(j), '{}') INTO refused FROM unnest(every) AS j WHERE j <> ALL (done);
+        DELETE FROM once USING unnest(once_tenant, once_key) AS w(tenant, key)
+        WHERE once.tenant = w.tenant AND once.key = w.key AND once.job = ANY (refused) AND once.job = ANY (keyed);
+    END IF;
+    INSERT INTO batches VALUES (p_batch, p_now, refused);
+    IF cardinality(done) = 0 THEN
+        RETURN refused;
+    END IF;
+
+    IF cardinality(made_job) > 0 THEN
+        INSERT INTO heads
+        SELECT w.job, w.revision, w.head FROM unnest(made_job, made_revision, made_head) AS w(job, revision, head)
+        WHERE w.job <> ALL (refused);
+        INSERT INTO details
+        SELECT w.* FROM unnest(made_job, made_detail, made_input, made_result) AS w(job, detail, input, result)
+        WHERE w.job <> ALL (refused);
+        INSERT INTO lists
+        SELECT w.* FROM unnest(made_job, made_kind, made_status) AS w(job, kind, status) WHERE w.job <> ALL (refused);
+    END IF;
+    IF cardinality(detail_job) > 0 THEN
+        UPDATE details AS d SET body = w.body FROM unnest(detail_job, detail_body) AS w(job, body)
+        WHERE d.job = w.job AND w.job <> ALL (refused);
+    END IF;
+    IF cardinality(result_job) > 0 THEN
+        UPDATE details AS d SET result = w.body FROM unnest(result_job, result_body) AS w(job, body)
+        WHERE d.job = w.job AND w.job <> ALL (refused);
+    END IF;
+    IF cardinality(list_job) > 0 THEN
+        UPDATE lists AS l SET status = w.status FROM unnest(list_job, list_status) AS w(job, status)
+        WHERE l.job = w.job AND w.job <> ALL (refused);
+    END IF;
+    IF cardinality(label_job) > 0 THEN
+        DELETE FROM labels AS l
+        USING unnest(label_job, label_tenant, label_value, label_key, label_is_on) AS w(job, tenant, value, key, is_on)
+        WHERE NOT w.is_on AND l.tenant = w.tenant AND l.value = w.value AND l.key = w.key AND l.job = w.job
+            AND w.job <> ALL (refused);
+        INSERT INTO labels
+        SELECT w.tenant, w.value, w.key, w.job
+        FROM unnest(label_job, label_tenant, label_value, label_key, label_is_on) AS w(job, tenant, value, key, is_on)
+        WHERE w.is_on AND w.job <> ALL (refused);
+    END IF;
+    IF cardinality(leaving_job) > 0 THEN
+        DELETE FROM queue WHERE job = ANY (leaving_job) AND job <> ALL (refused);
+    END IF;
+    IF cardinality(queued_job) > 0 THEN
+        INSERT INTO queue
+        SELECT w.* FROM unnest(queued_job, queued_kind, queued_rank, queued_at) AS w(job, kind, rank, queued_at)
+        WHERE w.job <> ALL (refused);
+    END IF;
+    IF cardinality(armed_job) > 0 THEN
+        DELETE FROM deadlines USING unnest(armed_job, armed_at) AS w(job, at)
+        WHERE deadlines.job = w.job AND w.at IS NULL AND w.job <> ALL (refused);
+        INSERT INTO deadlines SELECT w.* FROM unnest(armed_job, armed_at) AS w(job, at)
+        WHERE w.at IS NOT NULL AND w.job <> ALL (refused)
+        ON CONFLICT (job) DO UPDATE SET at = excluded.at;
+    END IF;
+    IF cardinality(line_job) > 0 THEN
+        INSERT INTO log_rows
+        SELECT w.* FROM unnest(line_job, line_last, line_body) AS w(job, last, body) WHERE w.job <> ALL (refused);
+    END IF;
+    IF cardinality(trimmed_job) > 0 THEN
+        FOR fresh IN SELECT w.* FROM unnest(trimmed_job, trimmed_last) AS w(job, last) WHERE w.job <> ALL (refused) LOOP
+            -- What is over is more than a few rows only when the limit was lowered; the rest goes with the next trimming.
+            DELETE FROM log_rows WHERE job = fresh.job AND last IN (
+                SELECT last FROM log_rows WHERE job = fresh.job AND last <= fresh.last ORDER BY last LIMIT 2000);
+        END LOOP;
+    END IF;
+    IF cardinality(entry_job) > 0 THEN
+        INSERT INTO timeline_rows
+        SELECT w.* FROM unnest(entry_job, entry_last, entry_body) AS w(job, last, body) WHERE w.job <> ALL (refused);
+        DELETE FROM timeline_rows AS t USING unnest(entry_job, entry_last) AS w(job, last)
+        WHERE t.job = w.job AND t.last <= w.last - 384 AND w.last > 384 AND w.job <> ALL (refused);
+    END IF;
+    IF cardinality(attempt_job) > 0 THEN
+        INSERT INTO attempts
+        SELECT w.* FROM unnest(attempt_job, attempt_number, attempt_body) AS w(job, attempt, body) WHERE w.job <> ALL (refused)
+        ON CONFLICT (job, attempt) DO UPDATE SET body = excluded.body;
+        DELETE FROM attempts AS a USING unnest(attempt_job, attempt_number) AS w(job, attempt)
+        WHERE a.job = w.job AND a.attempt <= w.attempt - 100 AND w.job <> ALL (refused);
+    END IF;
+    IF cardinality(delta_job) > 0 THEN
+        INSERT INTO deltas(bodies)
+        SELECT array_agg(w.body ORDER BY w.nth) FROM unnest(delta_job, delta_body) WITH ORDINALITY AS w(job, body, nth)
+        WHERE w.job <> ALL (refused) HAVING count(*) > 0;
+    END IF;
+
+    FOR fresh IN
+        SELECT w.tenant, coalesce(array_agg(w.change ORDER BY w.nth) FILTER (WHERE w.change IS NOT NULL), '{}') AS changes,
+            array_agg(w.move ORDER BY w.nth) AS moves
+        FROM unnest(fed_job, fed_tenant, fed_change, fed_move) WITH ORDINALITY AS w(job, tenant, change, move, nth)
+        WHERE w.job <> ALL (refused) GROUP BY w.tenant ORDER BY w.tenant
+    LOOP
+        PERFORM pg_advisory_xact_lock(1297107027, 'feed'::regclass::oid::int4);
+        -- Eight for each millisecond, so that a place of a feed which was lost with a failover is none of what came after.
+        SELECT greatest(last_value + 1, p_now * 8) INTO place FROM feed_entries;
+        PERFORM setval('feed_entries', place);
+        INSERT INTO feed VALUES (place, fresh.tenant, p_origin, fresh.changes, fresh.moves);
+        IF cardinality(deleted_job) > 0 THEN
+            INSERT INTO gone SELECT w.job, place FROM unnest(fed_job, fed_tenant) AS w(job, tenant)
+            WHERE w.tenant = fresh.tenant AND w.job = ANY (deleted_job) AND w.job <> ALL (refused);
+        END IF;
+    END LOOP;
+    RETURN refused;
+END;
+$$;
+
+-- Takes out some of what is over, at the most so many rows of each; whether there may be more. For one process at a time.
+CREATE FUNCTION take_out_some(p_now int8, p_feed_until int8, p_batches_until int8, p_rows int8) RETURNS bool
+LANGUAGE plpgsql AS $$
+DECLARE
+    freed_job int8;
+    rows_gone int8;
+    left_over int8 := p_rows;
+    has_more bool := false;
+BEGIN
+    DELETE FROM once WHERE (tenant, key) IN (
+        SELECT tenant, key FROM once WHERE expires_at <= p_now ORDER BY expires_at LIMIT p_rows FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS rows_gone = ROW_COUNT;
+    has_more := has_more OR rows_gone >= p_rows;
+    DELETE FROM ids WHERE (tenant, id) IN (
+        SELECT tenant, id FROM ids WHERE reserved_until <= p_now ORDER BY reserved_until LIMIT p_rows FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS rows_gone = ROW_COUNT;
+    has_more := has_more OR rows_gone >= p_rows;
+    DELETE FROM batches WHERE batch IN (
+        SELECT batch FROM batches WHERE made_at <= p_batches_until ORDER BY made_at LIMIT p_rows);
+    GET DIAGNOSTICS rows_gone = ROW_COUNT;
+    has_more := has_more OR rows_gone >= p_rows;
+
+    -- The newest entry that is old enough stays: whoever has it has missed nothing.
+    DELETE FROM feed WHERE entry IN (
+        SELECT entry FROM feed
+        WHERE entry < (SELECT max(entry) FROM feed WHERE entry <= p_feed_until) ORDER BY entry LIMIT p_rows);
+    GET DIAGNOSTICS rows_gone = ROW_COUNT;
+    has_more := has_more OR rows_gone >= p_rows;
+    DELETE FROM gone WHERE job IN (
+        SELECT job FROM gone WHERE entry < (SELECT min(entry) FROM feed) ORDER BY entry LIMIT p_rows);
+    GET DIAGNOSTICS rows_gone = ROW_COUNT;
+    has_more := has_more OR rows_gone >= p_rows;
+
+    FOR freed_job IN SELECT job FROM freed ORDER BY job LIMIT p_rows LOOP
+        DELETE FROM log_rows WHERE job = freed_job AND last IN (
+            SELECT last FROM log_rows WHERE job = freed_job ORDER BY last LIMIT left_over);
+        GET DIAGNOSTICS rows_gone = ROW_COUNT;
+        left_over := left_over - rows_gone;
+        IF left_over <= 0 THEN
+            RETURN true;
+        END IF;
+        -- These are few.
+        DELETE FROM timeline_rows WHERE job = freed_job;
+        DELETE FROM attempts WHERE job = freed_job;
+        DELETE FROM freed WHERE job = freed_job;
+        left_over := left_over - 1;
+        IF left_over <= 0 THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN has_more;
+END;
+$$;

@@ -1,0 +1,281 @@
+//! PostgreSQL, for several processes on the same jobs: each commits batches with compare-and-set, and hears of what the others
+//! commit through the feed.
+//!
+//! Promises: a batch is applied once, and is as durable as PostgreSQL is set up to make it when it is reported as committed; what is
+//! read was there after it was asked for, whichever process wrote it.
+//! How the rows lie is in docs/format.md.
+
+mod batch;
+mod commit;
+mod connect;
+mod counts;
+mod error;
+mod export;
+mod feed;
+mod gather;
+mod kinds;
+mod list;
+mod read;
+mod schedule;
+mod schema;
+mod tail;
+mod upkeep;
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep},
+};
+use tokio_postgres::Config;
+use uuid::Uuid;
+
+use self::{
+    connect::{Connections, column},
+    counts::Counts,
+    gather::Gather,
+    kinds::Kinds,
+};
+use super::{
+    Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice,
+    Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
+};
+use crate::{
+    clock::Clock,
+    job::{JobKey, Json, Kind, LogLine, PastAttempt, Seconds, Tenant, TimelineEntry, Timestamp},
+};
+
+/// How the engine uses the database; all of it is configuration.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where it is.
+    pub url: Config,
+    /// Connections at the most.
+    pub connections_max: usize,
+    /// Time for a connection.
+    pub connect_seconds: u32,
+    /// Time for a statement that reads.
+    pub statement_seconds: u32,
+    /// Time for a commit, and for finding out what became of it.
+    pub commit_seconds: u32,
+    /// Between two looks for what others have committed that nobody notified us of.
+    pub poll_milliseconds: u32,
+    /// Kinds of jobs a tenant may have.
+    pub kinds_max: usize,
+    /// How long an entry of a feed is kept.
+    pub feed_retain_seconds: u32,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("Settings").field("connections_max", &self.connections_max).finish_non_exhaustive()
+    }
+}
+
+/// How long after a commit in doubt this process takes it that it may have been made.
+const DOUBT: Duration = Duration::from_secs(60);
+/// Between two looks whether the database takes writes, and at its clock.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A store in a schema of a database.
+pub struct Postgres {
+    connections: Connections,
+    settings: Settings,
+    clock: Clock,
+    /// This process, among those on the same store.
+    origin: Uuid,
+    commit_call: String,
+    kinds: Kinds,
+    counts: Counts,
+    gather: Gather,
+    /// Somebody has committed something.
+    notified: Notify,
+    doubt_until: Mutex<Option<Instant>>,
+    /// Why the database takes no writes, as far as is known.
+    fault: Mutex<Option<EngineError>>,
+}
+
+impl Postgres {
+    /// Opens the store of a database, and makes its tables or brings them up to date. From then on the clock, unless it is a
+    /// manual one, follows that of the database.
+    ///
+    /// # Errors
+    /// [`EngineError::Format`] when the store is of a version that this one does not understand, or what the database says.
+    pub async fn open(settings: Settings, clock: Clock) -> Result<Self, EngineError> {
+        let connections = Connections::new(&settings)?;
+        schema::migrate(&mut **connections.get().await?).await?;
+        let counts = Counts::default();
+        counts.take(counts::read(&connections).await?);
+        let engine = Self {
+            connections,
+            settings,
+            clock,
+            origin: Uuid::new_v4(),
+            commit_call: commit::commit_call(),
+            kinds: Kinds::default(),
+            counts,
+            gather: Gather::new(),
+            notified: Notify::new(),
+            doubt_until: Mutex::default(),
+            fault: Mutex::default(),
+        };
+        engine.look().await?;
+        Ok(engine)
+    }
+
+    /// Looks at the database's clock, and whether it takes writes.
+    async fn look(&self) -> Result<(), EngineError> {
+        const LOOK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8,
+             pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
+        let asked = Instant::now();
+        let row = self.connections.row(LOOK, &[]).await?;
+        let row = row.ok_or_else(|| EngineError::Unavailable("PostgreSQL does not know what time it is".into()))?;
+        let way = u64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
+        self.clock.follow(Timestamp(column::<i64>(&row, 0)?.cast_unsigned() + way));
+        if column(&row, 1)? { Err(EngineError::Unavailable("PostgreSQL takes no writes".into())) } else { Ok(()) }
+    }
+
+    /// Looks now and then, for as long as it is polled.
+    async fn watch_over(&self) {
+        loop {
+            sleep(LOOK).await;
+            let found = self.look().await.err();
+            self.found_fault(found);
+        }
+    }
+
+    /// Takes note whether the database takes writes.
+    fn found_fault(&self, now: Option<EngineError>) {
+        let mut known = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*known, &now) {
+            (None, Some(error)) => tracing::error!(%error, "the store cannot be used"),
+            (Some(_), None) => tracing::info!("the store can be used again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        *known = now;
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        let until = *self.doubt_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+#[async_trait]
+impl Engine for Postgres {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
+        let outcomes = self.commit_batch(&batch).await;
+        if matches!(outcomes, Err(EngineError::Indeterminate(_))) {
+            *self.doubt_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + DOUBT);
+        }
+        self.found_fault(outcomes.as_ref().err().cloned());
+        outcomes
+    }
+
+    async fn maintain(&self, _is_idle: bool) -> bool {
+        // All upkeep is done beside the commits.
+        false
+    }
+
+    async fn find_many(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>> {
+        self.found(keys).await
+    }
+
+    async fn queued(&self, query: &QueueQuery) -> Result<Vec<Stored>, EngineError> {
+        self.read_queue(query).await
+    }
+
+    async fn due(&self, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError> {
+        self.take_due(now, jobs_max).await
+    }
+
+    async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {
+        Ok(self.gather.look_up(&self.connections, key, None).await?.unwrap_or(Found::Missing))
+    }
+
+    async fn moved_since(&self, known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {
+        let as_known = |stored: &Stored| (stored.place.number, stored.job.revision);
+        if let [one] = known {
+            let found = self.gather.look_up(&self.connections, one.job.key(), Some(as_known(one))).await?;
+            return Ok(found.map(|found| (0, found)).into_iter().collect());
+        }
+        let asked: Vec<_> = known.iter().map(|stored| (stored.job.key(), Some(as_known(stored)))).collect();
+        let found = read::look_up(&self.connections, &asked).await?;
+        found
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, found)| Some(found.transpose()?.map(|found| (at, found))))
+            .collect()
+    }
+
+    async fn input(&self, stored: &Stored) -> Result<Option<Json>, EngineError> {
+        self.read_input(stored.place.number).await
+    }
+
+    async fn attempts(&self, stored: &Stored) -> Result<Vec<PastAttempt>, EngineError> {
+        self.read_attempts(stored.place.number, stored.job.attempt).await
+    }
+
+    async fn timeline(&self, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError> {
+        self.read_timeline(stored).await
+    }
+
+    async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {
+        self.read_log(stored, slice).await
+    }
+
+    async fn once(&self, tenant: Tenant, key: &str, now: Timestamp) -> Result<Option<Once>, EngineError> {
+        self.read_once(tenant, key, now).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, EngineError> {
+        self.read_page(&query).await
+    }
+
+    async fn feed_end(&self, tenant: Tenant) -> Result<FeedPlace, EngineError> {
+        self.read_feed_end(tenant).await
+    }
+
+    async fn feed(&self, query: FeedQuery) -> Result<Option<FeedPage>, EngineError> {
+        self.read_feed(&query).await
+    }
+
+    async fn fed(&self, numbers: Vec<u64>) -> Result<Option<Vec<Fed>>, EngineError> {
+        self.read_fed(&numbers).await
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, EngineError> {
+        self.read_counts().await
+    }
+
+    async fn figures(&self, tenant: Tenant) -> Result<(Vec<Count>, Vec<(Kind, Tally)>), EngineError> {
+        self.read_figures(tenant).await
+    }
+
+    fn usual_seconds(&self, tenant: Tenant, kind: &Kind) -> Option<Seconds> {
+        self.counts.usual_seconds(tenant, kind)
+    }
+
+    async fn export(&self) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError> {
+        export::start(&self.connections).await
+    }
+
+    async fn attend(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
+        tokio::join!(self.tail(tell), self.keep_up(), self.watch_over());
+    }
+
+    fn health(&self) -> Result<(), EngineError> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
+    async fn close(&self) -> Result<(), EngineError> {
+        self.connections.close();
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! Reads: each one statement, and so from one consistent moment.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Row;
+
+use super::{
+    Postgres,
+    connect::{Connections, column},
+};
+use crate::{
+    engine::{
+        EngineError, Found, LogEnd, LogSlice, Once, Stored,
+        record::{self, AttemptRow, Detail, EntryRow, Head, LogRow, Table, sql, tenant_of},
+    },
+    job::{Attempt, JobId, JobKey, Json, LogLine, PastAttempt, Tenant, TimelineEntry, Timestamp},
+};
+
+/// Rows of a log that are read at once.
+const LOG_ROWS: i64 = 128;
+
+/// The job of a row: its number, revision, head, detail and result.
+pub(super) fn job(row: &Row, first: usize) -> Result<Stored, EngineError> {
+    let number = column::<i64>(row, first)?.cast_unsigned();
+    let revision = column::<i64>(row, first + 1)?.cast_unsigned();
+    let head = Head::open(number, column(row, first + 2)?)?;
+    let detail: Detail<'_> = record::open(Table::Details, number, column(row, first + 3)?)?;
+    let result = column::<Option<&[u8]>>(row, first + 4)?.map(|body| json(Table::Results, number, body)).transpose()?;
+    head.job(number, revision, tenant_of(number), detail, result)
+}
+
+pub(super) fn json(table: Table, number: u64, body: &[u8]) -> Result<Json, EngineError> {
+    let text: String = record::open(table, number, body)?;
+    Json::from_text(text).map_err(|error| EngineError::Corrupt(format!("{table:?} {number}: {error}")))
+}
+
+/// What each of these ids leads to, or has come to lead to since a job was known under it, by its number and revision; `None`:
+/// to just that.
+pub(super) async fn look_up(
+    connections: &Connections,
+    asked: &[(&JobKey, Option<(u64, u64)>)],
+) -> Result<Vec<Result<Option<Found>, EngineError>>, EngineError> {
+    // A job that is as it is known is not sent again.
+    const LOOK_UP: &str = "SELECT k.nth, i.reserved_until, h.job IS NOT NULL, h.job = k.job AND h.revision = k.revision,
+            i.job, h.revision,
+            CASE WHEN h.job = k.job AND h.revision = k.revision THEN NULL ELSE h.body END,
+            CASE WHEN h.job = k.job AND h.revision = k.revision THEN NULL ELSE d.body END,
+            CASE WHEN h.job = k.job AND h.revision = k.revision THEN NULL ELSE d.result END
+         FROM unnest($1::int4[], $2::text[], $3::int8[], $4::int8[]) WITH ORDINALITY AS k(tenant, id, job, revision, nth)
+         JOIN ids AS i ON i.tenant = k.tenant AND i.id = k.id
+         LEFT JOIN heads AS h ON h.job = i.job AND i.reserved_until IS NULL
+         LEFT JOIN details AS d ON d.job = h.job";
+    let tenants: Vec<_> = asked.iter().map(|(key, _)| key.tenant.0.cast_signed()).collect();
+    let ids: Vec<_> = asked.iter().map(|(key, _)| key.id.as_str()).collect();
+    let jobs: Vec<_> = asked.iter().map(|(_, known)| known.map(|(job, _)| sql(job))).collect();
+    let revisions: Vec<_> = asked.iter().map(|(_, known)| known.map(|(_, revision)| sql(revision))).collect();
+    let mut found: Vec<_> = asked.iter().map(|_| Ok(Some(Found::Missing))).collect();
+    for row in connections.rows(LOOK_UP, &[&tenants, &ids, &jobs, &revisions]).await? {
+        let nth = usize::try_from(column::<i64>(&row, 0)? - 1).unwrap_or_default();
+        if let Some(place) = found.get_mut(nth) {
+            *place = found_in(&row);
+        }
+    }
+    Ok(found)
+}
+
+fn found_in(row: &Row) -> Result<Option<Found>, EngineError> {
+    if let Some(until) = column::<Option<i64>>(row, 1)? {
+        return Ok(Some(Found::Reserved(Timestamp(until.cast_unsigned()))));
+    }
+    if column::<Option<bool>>(row, 3)? == Some(true) {
+        return Ok(None);
+    }
+    if !column::<bool>(row, 2)? {
+        return Err(EngineError::Corrupt(format!("heads {}: missing", column::<i64>(row, 4)?)));
+    }
+    job(row, 4).map(|stored| Some(Found::Job(stored)))
+}
+
+impl Postgres {
+    /// What these ids lead to.
+    pub(super) async fn found(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>> {
+        let asked: Vec<_> = keys.iter().map(|key| (key, None)).collect();
+        match look_up(&self.connections, &asked).await {
+            Ok(found) => found.into_iter().map(|found| found.map(|found| found.unwrap_or(Found::Missing))).collect(),
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    pub(super) async fn read_input(&self, number: u64) -> Result<Option<Json>, EngineError> {
+        let row = self.connections.row("SELECT input FROM details WHERE job = $1", &[&sql(number)]).await?;
+        let Some(row) = row else { return Ok(None) };
+        column::<Option<&[u8]>>(&row, 0)?.map(|body| json(Table::Inputs, number, body)).transpose()
+    }
+
+    pub(super) async fn read_attempts(&self, number: u64, before: Attempt) -> Result<Vec<PastAttempt>, EngineError> {
+        const ATTEMPTS: &str = "SELECT body FROM attempts WHERE job = $1 AND attempt < $2 ORDER BY attempt";
+        let rows = self.connections.rows(ATTEMPTS, &[&sql(number), &i64::from(before.0)]).await?;
+        rows.iter().map(|row| attempt(number, row, 0)).collect()
+    }
+
+    pub(super) async fn read_timeline(&self, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError> {
+        const ENTRIES: &str = "SELECT last, body FROM timeline_rows WHERE job = $1 AND last <= $2
+             AND EXISTS (SELECT FROM heads WHERE job = $1) ORDER BY last";
+        let (number, count) = (stored.place.number, stored.place.timeline.entries);
+        let rows = self.connections.rows(ENTRIES, &[&sql(number), &sql(count)]).await?;
+        // A job has entries from the first moment on.
+        if rows.is_empty() && count > 0 && !self.is_there(number).await? {
+            return Ok(None);
+        }
+        let mut entries = Vec::new();
+        for row in &rows {
+            entries.extend(timeline(number, row, 0)?);
+        }
+        Ok(Some(entries))
+    }
+
+    async fn is_there(&self, number: u64) -> Result<bool, EngineError> {
+        Ok(self.connections.row("SELECT FROM heads WHERE job = $1", &[&sql(number)]).await?.is_some())
+    }
+
+    pub(super) async fn read_log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {
+        // The rows of a job that is gone are freed some time later.
+        const ON: &str = "SELECT last, body FROM log_rows WHERE job = $1 AND last > $2
+             AND EXISTS (SELECT FROM heads WHERE job = $1) ORDER BY last LIMIT $3";
+        const BACK: &str = "SELECT last, body FROM log_rows WHERE job = $1 AND last <= $2
+             AND EXISTS (SELECT FROM heads WHERE job = $1) ORDER BY last DESC LIMIT $3";
+        let (number, log) = (stored.place.number, &stored.job.log);
+        let mut window = Window { lines: Vec::new(), bytes: 0, slice };
+        // The last row may have lines that were added since.
+        let (text, mut at) = match slice.from {
+            LogEnd::After(after) => (ON, after.max(log.dropped)),
+            LogEnd::Newest => (BACK, i64::MAX.cast_unsigned()),
+        };
+        let after = if let LogEnd::After(after) = slice.from { after.max(log.dropped) } else { log.dropped };
+        loop {
+            let rows = self.connections.rows(text, &[&sql(number), &sql(at), &LOG_ROWS]).await?;
+            for row in &rows {
+                let last = column::<i64>(row, 0)?.cast_unsigned();
+                let body: LogRow<'_> = record::open(Table::LogRows, number, column(row, 1)?)?;
+                let mut lines: Vec<_> =
+                    body.newest_first().filter(|line| line.seq > after && line.seq <= log.count).collect();
+                let is_over = match slice.from {
+                    LogEnd::After(_) => {
+                        lines.reverse();
+                        body.last() >= log.count
+                    }
+                    LogEnd::Newest => body.first <= after + 1,
+                };
+                if !lines.into_iter().all(|line| window.takes(line)) || is_over {
+                    return Ok(Some(window.finish()));
+                }
+                at = if matches!(slice.from, LogEnd::Newest) { last - 1 } else { last };
+            }
+            if rows.len() < usize::try_from(LOG_ROWS).unwrap_or_default() {
+                // Lines that are not there are trimmed, or the job is gone.
+                return Ok(if self.is_there(number).await? { Some(window.finish()) } else { None });
+            }
+        }
+    }
+
+    pub(super) async fn read_once(
+        &self,
+        tenant: Tenant,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<Once>, EngineError> {
+        const ONCE: &str = "SELECT expires_at, body FROM once WHERE tenant = $1 AND key = $2 AND expires_at > $3";
+        let row = self.connections.row(ONCE, &[&tenant.0.cast_signed(), &key, &sql(now.0)]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let (fingerprint, id, attempt) = record::open_once(tenant, column(&row, 1)?)?;
+        let id = JobId::try_from(id).map_err(|_| EngineError::Corrupt(format!("once {key:?}: id")))?;
+        let expires_at = Timestamp(column::<i64>(&row, 0)?.cast_unsigned());
+        Ok(Some(Once { fingerprint, id, attempt, expires_at }))
+    }
+
+    /// The jobs of these numbers, without their results, as far as they are there.
+    pub(super) async fn read_numbered(&self, numbers: &[u64]) -> Result<HashMap<u64, Stored>, EngineError> {
+        const JOBS: &str = "SELECT h.job, h.revision, h.body, d.body, NULL::bytea FROM unnest($1::int8[]) AS k(job)
+             JOIN heads AS h ON h.job = k.job JOIN details AS d ON d.job = h.job";
+        let numbers: Vec<_> = numbers.iter().map(|number| sql(*number)).collect();
+        let rows = self.connections.rows(JOBS, &[&numbers]).await?;
+        rows.iter().map(|row| job(row, 0).map(|stored| (stored.place.number, stored))).collect()
+    }
+}
+
+/// The attempt in a row.
+pub(super) fn attempt(number: u64, row: &Row, at: usize) -> Result<PastAttempt, EngineError> {
+    record::open::<AttemptRow<'_>>(Table::Attempts, number, column(row, at)?)?.past(number)
+}
+
+/// The entries in a row of a timeline: the number of the last one and the sealed ones.
+pub(super) fn timeline(number: u64, row: &Row, at: usize) -> Result<Vec<TimelineEntry>, EngineError> {
+    let entries: Vec<EntryRow<'_>> = record::open(Table::TimelineRows, number, column(row, at + 1)?)?;
+    entries.into_iter().map(|entry| entry.entry(number)).collect()
+}
+
+/// Lines taken from one end on, within bounds.
+struct Window {
+    lines: Vec<LogLine>,
+    bytes: usize,
+    slice: LogSlice,
+}
+
+impl Window {
+    /// Takes the next line, unless there is no room for it.
+    fn takes(&mut self, line: LogLine) -> bool {
+        self.bytes += line.text.len();
+        let is_over = self.bytes > self.slice.bytes_max && !self.lines.is_empty();
+        if is_over || self.lines.len() >= self.slice.lines_max {
+            return false;
+        }
+        self.lines.push(line);
+        true
+    }
+
+    /// The lines in order.
+    fn finish(mut self) -> Vec<LogLine> {
+        if matches!(self.slice.from, LogEnd::Newest) {
+            self.lines.reverse();
+        }
+        self.lines
+    }
+}

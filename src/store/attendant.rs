@@ -1,0 +1,28 @@
+//! Hearing of what other processes do to the same jobs, and letting the engine do its own work meanwhile.
+
+use std::sync::Arc;
+
+use super::{Moved, Publish, claims::Claims};
+use crate::engine::{Elsewhere, Engine};
+
+/// What attends to the engine; there is one.
+pub struct Attendant {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) publish: Arc<dyn Publish>,
+    pub(super) claims: Arc<Claims>,
+}
+
+impl Attendant {
+    /// Attends for as long as it is polled.
+    pub async fn run(self) {
+        self.engine.attend(&|elsewhere| self.tell(elsewhere)).await;
+    }
+
+    fn tell(&self, elsewhere: Elsewhere) {
+        let Elsewhere { key, is_end, has_news, queued } = elsewhere;
+        self.publish.publish(&key, Moved { is_end, has_news });
+        if let Some(kind) = queued {
+            self.claims.has_come(key.tenant, &kind);
+        }
+    }
+}
