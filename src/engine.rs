@@ -108,6 +108,9 @@ pub trait Engine: Send + Sync + 'static {
     /// everybody can read what it has become. Never returns. The engine works without it, but for that.
     async fn attend(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync));
 
+    /// What the operator should know of how the engine is set up. Does not block.
+    fn cautions(&self) -> Vec<Caution>;
+
     /// Whether the engine takes writes.
     fn health(&self) -> Result<(), EngineError>;
 
@@ -207,6 +210,8 @@ pub enum Outcome {
     Committed(Place),
     /// The job was not as expected; this is what was found instead.
     Conflict(Found),
+    /// The job was not as expected, and what is there instead could not be read.
+    Unread(EngineError),
     /// Its key has come to stand for something else in another process.
     KeyTaken,
     /// The store knows as many kinds as it may.
@@ -383,12 +388,58 @@ pub enum Exported {
     End,
 }
 
+/// Something about an engine that an operator should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caution {
+    /// What other processes commit is looked for now and then.
+    Polling,
+    /// The database writes without syncing.
+    FsyncOff,
+    /// A page that is written half may be lost.
+    FullPageWritesOff,
+    /// Commits are reported before they are synced.
+    CommitAsynchronous,
+    /// Commits are reported before a standby has them.
+    StandbyAsynchronous,
+}
+
+impl Caution {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Polling => "polling",
+            Self::FsyncOff => "fsync_off",
+            Self::FullPageWritesOff => "full_page_writes_off",
+            Self::CommitAsynchronous => "commit_asynchronous",
+            Self::StandbyAsynchronous => "standby_asynchronous",
+        }
+    }
+
+    /// What it means, as a sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Polling => "notifications of other replicas' commits are not heard; they are looked for now and then",
+            Self::FsyncOff => "PostgreSQL has `fsync` off: a power cut may damage it, or lose acknowledged changes",
+            Self::FullPageWritesOff => "PostgreSQL has `full_page_writes` off: a power cut may damage it",
+            Self::CommitAsynchronous => {
+                "PostgreSQL has `synchronous_commit` off: a crash of it may lose acknowledged changes"
+            }
+            Self::StandbyAsynchronous => {
+                "PostgreSQL reports commits before its standbys have them: a failover may lose acknowledged changes"
+            }
+        }
+    }
+}
+
 /// Why an engine could not do its work. The texts are for the log, never for clients.
 #[derive(Clone, Debug, Error)]
 pub enum EngineError {
     /// It cannot be reached or used for now.
     #[error("the store cannot be used: {0}")]
     Unavailable(String),
+    /// It takes no writes for now.
+    #[error("the store takes no writes: {0}")]
+    ReadOnly(String),
     /// Whether the batch is durable is not known.
     #[error("whether the last commit is durable is not known: {0}")]
     Indeterminate(String),

@@ -185,6 +185,12 @@ pub struct JobLabels {
     pub status: &'static str,
 }
 
+/// Which caution a gauge is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CautionLabels {
+    caution: &'static str,
+}
+
 impl Metrics {
     /// Fresh metrics, all zero.
     pub fn new() -> Self {
@@ -231,17 +237,26 @@ impl Metrics {
         Self { registry, store, http, push, sweep }
     }
 
-    /// Everything in the text format, with the number of jobs of each kind and status as it is now.
+    /// Everything in the text format, with the number of jobs of each kind and status, and the cautions of the store, as they are now.
     ///
     /// # Errors
     /// Never in practice: the text is written to memory.
-    pub fn encode(&self, jobs: impl IntoIterator<Item = (JobLabels, u64)>) -> Result<String, std::fmt::Error> {
+    pub fn encode(
+        &self,
+        jobs: impl IntoIterator<Item = (JobLabels, u64)>,
+        cautions: impl IntoIterator<Item = &'static str>,
+    ) -> Result<String, std::fmt::Error> {
         let gauges = Family::<JobLabels, Gauge<u64, AtomicU64>>::default();
         for (labels, count) in jobs {
             gauges.get_or_create(&labels).set(count);
         }
         let mut counts = Registry::with_prefix("milepost");
         counts.register("jobs", "Jobs of a kind in a status", gauges);
+        let warned = Family::<CautionLabels, Gauge<u64, AtomicU64>>::default();
+        for caution in cautions {
+            warned.get_or_create(&CautionLabels { caution }).set(1);
+        }
+        counts.register("store_cautions", "What the operator should know of how the store is set up", warned);
         let mut text = String::new();
         // The end-of-file mark may stand only once.
         encode(&mut text, &counts)?;

@@ -43,7 +43,7 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    engine::{Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Page},
+    engine::{Caution, Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Page},
     job::{
         Append, Attempt, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, PastAttempt,
         Seconds, Seq, Tenant, TimelineEntry,
@@ -472,6 +472,11 @@ impl JobStore {
     /// Why not.
     pub fn health(&self) -> Result<(), StoreError> {
         Ok(self.inner.engine.health()?)
+    }
+
+    /// What the operator should know of how the engine is set up.
+    pub fn cautions(&self) -> Vec<Caution> {
+        self.inner.engine.cautions()
     }
 
     /// The time that decisions are made at.

@@ -13,11 +13,13 @@ mod error;
 mod export;
 mod feed;
 mod gather;
+mod hearing;
 mod kinds;
 mod list;
 mod read;
 mod schedule;
 mod schema;
+mod standing;
 mod tail;
 mod upkeep;
 
@@ -28,10 +30,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{
-    sync::{Notify, mpsc},
-    time::{Instant, sleep},
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_postgres::Config;
 use uuid::Uuid;
 
@@ -39,11 +38,13 @@ use self::{
     connect::{Connections, column},
     counts::Counts,
     gather::Gather,
+    hearing::Hearing,
     kinds::Kinds,
+    standing::Standing,
 };
 use super::{
-    Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice,
-    Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
+    Caution, Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery,
+    LogSlice, Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
 };
 use crate::{
     clock::Clock,
@@ -80,8 +81,6 @@ impl fmt::Debug for Settings {
 
 /// How long after a commit in doubt this process takes it that it may have been made.
 const DOUBT: Duration = Duration::from_secs(60);
-/// Between two looks whether the database takes writes, and at its clock.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// A store in a schema of a database.
 pub struct Postgres {
@@ -94,11 +93,11 @@ pub struct Postgres {
     kinds: Kinds,
     counts: Counts,
     gather: Gather,
-    /// Somebody has committed something.
-    notified: Notify,
+    hearing: Hearing,
+    /// Where commits are told of.
+    channel: String,
+    standing: Standing,
     doubt_until: Mutex<Option<Instant>>,
-    /// Why the database takes no writes, as far as is known.
-    fault: Mutex<Option<EngineError>>,
 }
 
 impl Postgres {
@@ -110,6 +109,9 @@ impl Postgres {
     pub async fn open(settings: Settings, clock: Clock) -> Result<Self, EngineError> {
         let connections = Connections::new(&settings)?;
         schema::migrate(&mut **connections.get().await?).await?;
+        // Stores of one database are told apart.
+        let row = connections.row("SELECT 'milepost_' || 'feed'::regclass::oid", &[]).await?;
+        let channel = row.map_or_else(|| Ok(String::new()), |row| column(&row, 0))?;
         let counts = Counts::default();
         counts.take(counts::read(&connections).await?);
         let engine = Self {
@@ -121,44 +123,13 @@ impl Postgres {
             kinds: Kinds::default(),
             counts,
             gather: Gather::new(),
-            notified: Notify::new(),
+            hearing: Hearing::default(),
+            channel,
+            standing: Standing::default(),
             doubt_until: Mutex::default(),
-            fault: Mutex::default(),
         };
         engine.look().await?;
         Ok(engine)
-    }
-
-    /// Looks at the database's clock, and whether it takes writes.
-    async fn look(&self) -> Result<(), EngineError> {
-        const LOOK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8,
-             pg_is_in_recovery() OR current_setting('transaction_read_only')::bool";
-        let asked = Instant::now();
-        let row = self.connections.row(LOOK, &[]).await?;
-        let row = row.ok_or_else(|| EngineError::Unavailable("PostgreSQL does not know what time it is".into()))?;
-        let way = u64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
-        self.clock.follow(Timestamp(column::<i64>(&row, 0)?.cast_unsigned() + way));
-        if column(&row, 1)? { Err(EngineError::Unavailable("PostgreSQL takes no writes".into())) } else { Ok(()) }
-    }
-
-    /// Looks now and then, for as long as it is polled.
-    async fn watch_over(&self) {
-        loop {
-            sleep(LOOK).await;
-            let found = self.look().await.err();
-            self.found_fault(found);
-        }
-    }
-
-    /// Takes note whether the database takes writes.
-    fn found_fault(&self, now: Option<EngineError>) {
-        let mut known = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*known, &now) {
-            (None, Some(error)) => tracing::error!(%error, "the store cannot be used"),
-            (Some(_), None) => tracing::info!("the store can be used again"),
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-        *known = now;
     }
 
     fn is_in_doubt(&self) -> bool {
@@ -174,7 +145,8 @@ impl Engine for Postgres {
         if matches!(outcomes, Err(EngineError::Indeterminate(_))) {
             *self.doubt_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + DOUBT);
         }
-        self.found_fault(outcomes.as_ref().err().cloned());
+        self.standing.found(outcomes.as_ref().err().cloned());
+        self.hearing.has_committed();
         outcomes
     }
 
@@ -267,11 +239,15 @@ impl Engine for Postgres {
     }
 
     async fn attend(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
-        tokio::join!(self.tail(tell), self.keep_up(), self.watch_over());
+        tokio::join!(self.tail(tell), self.notify(), self.listen(), self.keep_up(), self.watch_over());
     }
 
     fn health(&self) -> Result<(), EngineError> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+        self.standing.health()
+    }
+
+    fn cautions(&self) -> Vec<Caution> {
+        self.standing.cautions()
     }
 
     async fn close(&self) -> Result<(), EngineError> {

@@ -33,8 +33,8 @@ use tokio::sync::mpsc;
 
 use self::{error::fault, read::Readers, writer::Writer};
 use super::{
-    Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery, LogSlice,
-    Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
+    Caution, Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery,
+    LogSlice, Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
     record::{Table, status_of},
 };
 use crate::{
@@ -219,6 +219,10 @@ impl Engine for Sqlite {
 
     async fn attend(&self, _tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
         std::future::pending().await
+    }
+
+    fn cautions(&self) -> Vec<Caution> {
+        Vec::new()
     }
 
     fn health(&self) -> Result<(), EngineError> {

@@ -167,6 +167,10 @@ fn engine_problem(cause: &EngineError) -> Problem {
         EngineError::Unavailable(_) | EngineError::Poisoned(_) | EngineError::Format(_) | EngineError::Locked(_) => {
             Problem::new(Code::StorageUnavailable, "The store cannot be used for now; send the request again later.")
         }
+        EngineError::ReadOnly(_) => Problem::new(
+            Code::StorageUnavailable,
+            "The store's database takes no writes for now; send the request again later.",
+        ),
         EngineError::Indeterminate(_) => Problem::new(
             Code::StorageUnavailable,
             "Whether the change was made is not known; read the job before you send it again.",

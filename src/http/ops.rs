@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::{code::Code, context::Context, docs, error::ApiError, openapi::NoStore, readiness::Readiness, reply};
 use crate::{
+    engine::Caution,
     metrics::{JobLabels, Metrics},
     store::{JobStore, StoreError},
 };
@@ -24,6 +25,9 @@ use crate::{
 struct Probe {
     /// `live` or `ready`.
     status: &'static str,
+    /// What the operator should know of how the store is set up, such as `standby_asynchronous`; absent when there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cautions: Vec<&'static str>,
 }
 
 /// How the service is doing.
@@ -40,12 +44,22 @@ struct Health {
 /// How the store is doing.
 #[derive(Serialize, ToSchema)]
 struct StoreHealth {
-    /// `ready`, or `unavailable` when it takes no changes; the service's log says why.
+    /// `ready`, or `unavailable` when it takes no changes.
     status: &'static str,
+    /// Why it takes none; the service's log says more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// What the operator should know of how it is set up, such as `standby_asynchronous`; absent when there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cautions: Vec<&'static str>,
 }
 
-fn probe(status: &'static str) -> Response {
-    reply::uncached(reply::json(reply::encode(&Probe { status }, 32)))
+fn probe(status: &'static str, cautions: Vec<&'static str>) -> Response {
+    reply::uncached(reply::json(reply::encode(&Probe { status, cautions }, 32)))
+}
+
+fn cautions(store: &JobStore) -> Vec<&'static str> {
+    store.cautions().into_iter().map(Caution::as_str).collect()
 }
 
 /// Whether the process is up.
@@ -56,7 +70,7 @@ fn probe(status: &'static str) -> Response {
     responses((status = 200, description = "It is up.", body = Probe))
 )]
 pub(super) async fn livez() -> Response {
-    probe("live")
+    probe("live", Vec::new())
 }
 
 /// Whether the service takes work.
@@ -74,7 +88,7 @@ pub(super) async fn readyz(
         return Err(StoreError::Draining.into());
     }
     store.health()?;
-    Ok(probe("ready"))
+    Ok(probe("ready", cautions(&store)))
 }
 
 /// How the service is doing.
@@ -87,9 +101,14 @@ pub(super) async fn readyz(
     responses((status = 200, description = "How it is doing.", body = Health))
 )]
 pub(super) async fn health(State(store): State<JobStore>, State(readiness): State<Readiness>) -> Response {
-    let store = if store.health().is_ok() { "ready" } else { "unavailable" };
-    let status = if readiness.is_draining() { "draining" } else { store };
-    let health = Health { status, version: env!("CARGO_PKG_VERSION"), store: StoreHealth { status: store } };
+    let detail = match store.health() {
+        Ok(()) => None,
+        Err(error) => ApiError::from(error).problem().detail.into(),
+    };
+    let of_store = if detail.is_none() { "ready" } else { "unavailable" };
+    let status = if readiness.is_draining() { "draining" } else { of_store };
+    let store = StoreHealth { status: of_store, detail, cautions: cautions(&store) };
+    let health = Health { status, version: env!("CARGO_PKG_VERSION"), store };
     reply::uncached(reply::json(reply::encode(&health, 96)))
 }
 
@@ -114,7 +133,7 @@ pub(super) async fn metrics(
     let jobs = counts
         .into_iter()
         .map(|count| (JobLabels { kind: count.kind.as_str().to_owned(), status: count.status.as_str() }, count.jobs));
-    let text = metrics.encode(jobs).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let text = metrics.encode(jobs, cautions(&store)).map_err(|error| ApiError::Internal(error.to_string()))?;
     Ok(reply::uncached(reply::typed(OPENMETRICS, text)))
 }
 

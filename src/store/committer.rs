@@ -246,6 +246,9 @@ impl Committer {
                     answers.extend(keyed.into_iter().map(|w| w.with(Err(StoreError::IdempotencyInProgress))));
                     again.extend(others.into_iter().filter_map(|waiting| self.again(waiting)));
                 }
+                Some(Outcome::Unread(error)) => {
+                    answers.extend(work.waiting.into_iter().map(|w| w.with(Err(error.clone().into()))));
+                }
                 Some(Outcome::TooManyKinds) => {
                     answers.extend(work.waiting.into_iter().map(|w| w.with(Err(StoreError::TooManyKinds))));
                 }

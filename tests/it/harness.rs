@@ -79,6 +79,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     clock: Clock,
     config: Config,
+    on: On,
     /// The directory of an embedded store, which goes with the last service on it.
     store: Option<Arc<TempDir>>,
 }
@@ -92,15 +93,24 @@ const BEGIN: Timestamp = Timestamp(1_795_420_800_000);
 impl Server {
     /// A service with an empty store.
     pub(crate) async fn start(on: On, configure: impl FnOnce(&mut Config)) -> Self {
-        let (store, url) = match on {
+        match on {
             On::Sqlite | On::SqliteWithoutMemory => {
                 let store = tempfile::tempdir().unwrap();
                 let url = store.path().to_str().unwrap().to_owned();
-                (Some(Arc::new(store)), url)
+                Self::open(Self::config(url, on, configure), Clock::manual(BEGIN), on, Some(Arc::new(store))).await
             }
-            On::Postgres => (None, postgres::empty_store().await),
-        };
-        let flags = Flags { config: None, listen: Some("127.0.0.1:0".into()), store: Some(url) };
+            On::Postgres => Self::start_at(postgres::empty_store().await, configure).await,
+        }
+    }
+
+    /// A service on a store of PostgreSQL.
+    pub(crate) async fn start_at(url: String, configure: impl FnOnce(&mut Config)) -> Self {
+        let on = On::Postgres;
+        Self::open(Self::config(url, on, configure), Clock::manual(BEGIN), on, None).await
+    }
+
+    fn config(store: String, on: On, configure: impl FnOnce(&mut Config)) -> Config {
+        let flags = Flags { config: None, listen: Some("127.0.0.1:0".into()), store: Some(store) };
         let mut config = Config::load(&flags, []).unwrap();
         // The time of a story is its own.
         config.sweep.interval_milliseconds = 10;
@@ -111,24 +121,29 @@ impl Server {
             config.push.feed_cache_bytes_max = 0;
         }
         configure(&mut config);
-        Self::open(config, Clock::manual(BEGIN), store).await
+        config
     }
 
-    async fn open(config: Config, clock: Clock, store: Option<Arc<TempDir>>) -> Self {
+    async fn open(config: Config, clock: Clock, on: On, store: Option<Arc<TempDir>>) -> Self {
         let running = App::open(config.clone(), clock.clone()).await.unwrap().serve().await.unwrap();
         let address = running.address();
-        Self { running: Mutex::new(Some(running)), client: Client::new(), address, clock, config, store }
+        Self { running: Mutex::new(Some(running)), client: Client::new(), address, clock, config, on, store }
     }
 
     /// The service as it is after a stop and a start, which the story stops itself.
     pub(crate) async fn restarted(&self) -> Self {
         self.stop().await;
-        Self::open(self.config.clone(), self.clock.clone(), self.store.clone()).await
+        Self::open(self.config.clone(), self.clock.clone(), self.on, self.store.clone()).await
+    }
+
+    /// Whether it is this that it stands on.
+    pub(crate) fn stands_on(&self, on: On) -> bool {
+        self.on == on
     }
 
     /// Another service on the same store, which runs beside this one.
     pub(crate) async fn replica(&self) -> Self {
-        Self::open(self.config.clone(), self.clock.clone(), self.store.clone()).await
+        Self::open(self.config.clone(), self.clock.clone(), self.on, self.store.clone()).await
     }
 
     /// What a statement gives that gives one value, of the database that the service stands on.

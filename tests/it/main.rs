@@ -24,6 +24,7 @@ mod list;
 mod logs;
 mod openapi;
 mod ops;
+mod outages;
 mod patch;
 mod process;
 mod races;

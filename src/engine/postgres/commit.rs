@@ -149,15 +149,17 @@ impl Postgres {
         let met: Vec<_> =
             writes.iter().zip(places).filter(|(_, place)| place.is_some_and(|(n, _)| is_refused(n))).collect();
         let keys: Vec<_> = met.iter().map(|(write, _)| write.key.clone()).collect();
-        // What is committed is, even if what was found instead of the rest cannot be read: that is looked for as any job is.
         let mut found = if keys.is_empty() { Vec::new() } else { self.found(&keys).await }.into_iter();
         let mut outcomes = Vec::with_capacity(writes.len());
         for (write, place) in writes.iter().zip(places) {
             outcomes.push(match place {
                 None => Outcome::TooManyKinds,
                 Some((number, _)) if is_refused(*number) => {
-                    let found = found.next().unwrap_or(Ok(Found::Missing));
-                    met_instead(write, found.unwrap_or(Found::Missing), self.clock.now())
+                    match found.next().unwrap_or(Ok(Found::Missing)) {
+                        Ok(found) => met_instead(write, found, self.clock.now()),
+                        // What is committed is so all the same.
+                        Err(error) => Outcome::Unread(error),
+                    }
                 }
                 Some((_, place)) => Outcome::Committed(*place),
             });

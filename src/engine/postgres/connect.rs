@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls, Row, types::ToSql};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row, Socket, tls::NoTlsStream, types::ToSql};
 
 use super::{
     Settings,
@@ -26,6 +26,7 @@ const SETUP: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET en
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     pool: Pool,
+    config: Config,
     statement: Duration,
 }
 
@@ -36,11 +37,9 @@ impl Connections {
     /// When the settings make no pool.
     pub(super) fn new(settings: &Settings) -> Result<Self, EngineError> {
         let connect = Duration::from_secs(settings.connect_seconds.into());
-        let manager = Manager::from_config(
-            config(&settings.url, connect),
-            NoTls,
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
+        let config = config(&settings.url, connect);
+        let manager =
+            Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let set_up = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async move { client.batch_execute(SETUP).await.map_err(HookError::Backend) })
         });
@@ -53,12 +52,17 @@ impl Connections {
             .post_create(set_up)
             .build()
             .map_err(|error| EngineError::Unavailable(error.to_string()))?;
-        Ok(Self { pool, statement: Duration::from_secs(settings.statement_seconds.into()) })
+        Ok(Self { pool, config, statement: Duration::from_secs(settings.statement_seconds.into()) })
     }
 
     /// A connection of the caller's own for a while.
     pub(super) async fn get(&self) -> Result<Object, EngineError> {
         self.pool.get().await.map_err(|error| no_connection(&error))
+    }
+
+    /// A connection outside the pool, which does everything while it is polled.
+    pub(super) async fn own(&self) -> Result<(Client, Connection<Socket, NoTlsStream>), EngineError> {
+        self.config.connect(NoTls).await.map_err(|error| fault(&error))
     }
 
     /// The rows that a statement gives.

@@ -10,6 +10,7 @@ pub(super) fn fault(error: &Error) -> EngineError {
     let text = text(error);
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => EngineError::Full(text),
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => EngineError::ReadOnly(text),
         Some(code) if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code) => {
             EngineError::Corrupt(text)
         }

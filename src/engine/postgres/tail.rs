@@ -33,7 +33,7 @@ impl Postgres {
                 Err(error) => tracing::warn!(%error, "what others have changed could not be read; it is tried again"),
             }
             select! {
-                () = self.notified.notified() => {}
+                () = self.hearing.heard() => {}
                 () = sleep(Duration::from_millis(self.settings.poll_milliseconds.into())) => {}
             }
         }

@@ -176,6 +176,7 @@ impl<'a> Importer<'a> {
                 Outcome::Conflict(Found::Reserved(until)) => Refusal::Reserved { id: key.id, until },
                 // An import has no keys.
                 Outcome::Conflict(Found::Job(_) | Found::Missing) | Outcome::KeyTaken => Refusal::Exists(key.id),
+                Outcome::Unread(error) => Refusal::Engine(error),
                 Outcome::TooManyKinds => Refusal::TooManyKinds(kind),
             };
             refusal = refusal.and(Err(why));

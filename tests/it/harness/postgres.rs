@@ -1,8 +1,8 @@
-//! A PostgreSQL for all tests of this process, each of which has a store of its own in it.
+//! PostgreSQL for tests: one server for all of this process, each of which has a store of its own in it, or one of its own.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -11,31 +11,75 @@ use std::{
 
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
-/// A server that is gone when this process is: its script waits for the end of its input.
-struct Server {
+/// A server that is gone when this is, or this process: its script waits for the end of its input.
+pub(crate) struct Database {
     url: String,
-    _script: Child,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    script: Child,
 }
 
-impl Server {
-    fn start() -> Self {
+impl Database {
+    /// A server with these settings beside the script's own.
+    pub(crate) fn start(settings: &[&str]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-postgres");
-        // What is lost with the machine is not for these tests.
         let mut command = Command::new(script);
-        command.args(["fsync=off", "full_page_writes=off"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(settings).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut script = command.spawn().unwrap();
+        let commands = script.stdin.take();
+        let mut answers = BufReader::new(script.stdout.take().unwrap());
         let mut url = String::new();
-        BufReader::new(script.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        answers.read_line(&mut url).unwrap();
         assert!(url.starts_with("postgres://"), "no PostgreSQL: `make test` installs it; what it says is above");
-        Self { url: url.trim().to_owned(), _script: script }
+        Self { url: url.trim().to_owned(), commands, answers, script }
+    }
+
+    /// The URL of a schema with nothing in it.
+    pub(crate) async fn empty_store(&self) -> String {
+        empty_store_at(&self.url).await
+    }
+
+    /// What a statement gives that gives one value.
+    pub(crate) async fn value(&self, statement: &str) -> String {
+        value(&self.url.parse().unwrap(), statement).await
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.say("kill");
+    }
+
+    /// Starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.say("start");
+    }
+
+    fn say(&mut self, command: &str) {
+        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer.trim(), format!("{command}: done"));
     }
 }
 
-/// The URL of a schema with nothing in it.
+impl Drop for Database {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        // It has nothing else to do then.
+        let _ended = self.script.wait();
+    }
+}
+
+/// The URL of a schema with nothing in it, on a server for all tests of this process. What is lost with the machine is not for
+/// them.
 pub(crate) async fn empty_store() -> String {
-    static SERVER: OnceLock<Server> = OnceLock::new();
+    static DATABASE: OnceLock<Database> = OnceLock::new();
+    let start = || DATABASE.get_or_init(|| Database::start(&["fsync=off"])).url.clone();
+    empty_store_at(&tokio::task::spawn_blocking(start).await.unwrap()).await
+}
+
+async fn empty_store_at(url: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let url = tokio::task::spawn_blocking(|| SERVER.get_or_init(Server::start).url.clone()).await.unwrap();
     let name = format!("store_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     run(&url.parse().unwrap(), &format!("CREATE SCHEMA {name}")).await;
     format!("{url}?options=-csearch_path%3D{name}")
@@ -51,7 +95,7 @@ pub(crate) async fn value(url: &Config, statement: &str) -> String {
 async fn run(url: &Config, statement: &str) -> Vec<SimpleQueryMessage> {
     let (client, connection) = url.connect(NoTls).await.unwrap();
     let asked = async move { client.simple_query(statement).await };
-    let (said, ended) = tokio::join!(asked, connection);
-    ended.unwrap();
+    // A statement may end its own connection.
+    let (said, _ended) = tokio::join!(asked, connection);
     said.unwrap()
 }
