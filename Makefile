@@ -2,12 +2,14 @@
 
 # Debian packages that tests call: ffmpeg for real workers, sqlite3 as a second opinion on the store, strace to inject
 # I/O errors, postgresql for the engine on it, and what runs the examples of the documentation: chromium, curl, python3.
-TEST_PACKAGES := chromium curl ffmpeg postgresql python3 sqlite3 strace
+TEST_PACKAGES := chromium curl ffmpeg nginx postgresql python3 sqlite3 strace
 # How often `make crash` kills the server.
 KILLS ?= 500
+# How often `make failover` kills the primary.
+FAILOVERS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash help
+.PHONY: run test check bench demo fmt crash failover help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -39,8 +41,12 @@ fmt: ## format the code
 crash: ## the long campaign: kill -9 under load, KILLS=500 times
 	MILEPOST_CRASH_KILLS=$(KILLS) cargo test --release --locked --test it -- --ignored --nocapture crash_campaign
 
+failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often
+	scripts/install-packages nginx postgresql python3
+	MILEPOST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --ignored --nocapture failover_campaign
+
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Python tools that tests call, once tests/requirements.txt names any (with exact versions).
 target/venv/installed: tests/requirements.txt

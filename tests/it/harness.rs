@@ -4,6 +4,7 @@
 //! story is about, each answer must have a request id, each refusal must be a problem that fits its status, and
 //! nothing may be a fault of the service.
 
+pub(crate) mod cluster;
 pub(crate) mod postgres;
 
 use std::{
@@ -128,6 +129,13 @@ impl Server {
         let running = App::open(config.clone(), clock.clone()).await.unwrap().serve().await.unwrap();
         let address = running.address();
         Self { running: Mutex::new(Some(running)), client: Client::new(), address, clock, config, on, store }
+    }
+
+    /// A service in a process of its own, which nobody here stops.
+    pub(crate) fn elsewhere(address: SocketAddr) -> Self {
+        let (running, client) = (Mutex::new(None), Client::new());
+        let config = Self::config("unknown".into(), On::Postgres, |_| {});
+        Self { running, client, address, clock: Clock::system(), config, on: On::Postgres, store: None }
     }
 
     /// The service as it is after a stop and a start, which the story stops itself.

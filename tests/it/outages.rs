@@ -1,6 +1,8 @@
 //! PostgreSQL goes away, comes back, ends connections, takes no writes: nothing acknowledged is lost, nothing is done twice, and
 //! the service goes on by itself.
 
+mod failover;
+
 use std::{
     collections::BTreeSet,
     sync::{

@@ -106,6 +106,11 @@ fn config(url: &Config, connect: Duration) -> Config {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(connect);
     }
+    // A machine that is gone says nothing: what it has not acknowledged, or a connection on which nothing comes, ends in time.
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(connect);
+    }
+    config.keepalives_idle(connect).keepalives_interval(Duration::from_secs(1)).keepalives_retries(3);
     config
 }
 
