@@ -2,7 +2,7 @@
 
 # Debian packages that tests call: ffmpeg for real workers, sqlite3 as a second opinion on the store, strace to inject
 # I/O errors, postgresql for the engine on it, and what runs the examples of the documentation: chromium, curl, python3.
-TEST_PACKAGES := chromium curl ffmpeg nginx postgresql python3 sqlite3 strace
+TEST_PACKAGES := chromium curl ffmpeg nginx openssl postgresql python3 sqlite3 strace
 # How often `make crash` kills the server.
 KILLS ?= 500
 # How often `make failover` kills the primary.
@@ -42,7 +42,7 @@ crash: ## the long campaign: kill -9 under load, KILLS=500 times
 	MILEPOST_CRASH_KILLS=$(KILLS) cargo test --release --locked --test it -- --ignored --nocapture crash_campaign
 
 failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often
-	scripts/install-packages nginx postgresql python3
+	scripts/install-packages nginx openssl postgresql python3
 	MILEPOST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --ignored --nocapture failover_campaign
 
 help: ## this list

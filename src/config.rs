@@ -4,6 +4,7 @@
 //! each with where it comes from; what may hold a secret is shown neither by a problem nor by `Debug`.
 //! Knows nothing of what the values do: `app` makes the settings of each part from them.
 
+mod database;
 mod layers;
 mod problem;
 mod sections;
@@ -15,6 +16,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use self::layers::Layers;
 pub use self::{
+    database::{DatabaseUrl, Verify},
     problem::{Fault, Origin, Problem, Problems},
     sections::{Auth, Batch, Config, Http, Jobs, Lists, Log, Logs, Sqlite, Store},
     values::{AuthMode, CorsOrigin, Filter, KindRetention, LogFormat, LoggedRequests, StoreUrl},

@@ -5,8 +5,11 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 
 use crate::{
-    config::{Config, CorsOrigin, KindRetention, LoggedRequests},
-    engine::{postgres, sqlite},
+    config::{Config, CorsOrigin, DatabaseUrl, KindRetention, LoggedRequests, Verify},
+    engine::{
+        postgres::{self, Authorities, Trust},
+        sqlite,
+    },
     http::{self, BatchSettings, ClaimSettings, RequestLog, StreamSettings, serve::ServerSettings},
     job::{Kind, Limits, Retention, Seconds},
     publish::{self, FeedSettings},
@@ -26,9 +29,15 @@ pub(super) fn sqlite(config: &Config) -> sqlite::Settings {
 }
 
 /// Settings of the engine on PostgreSQL.
-pub(super) fn postgres(config: &Config, url: &tokio_postgres::Config) -> postgres::Settings {
+pub(super) fn postgres(config: &Config, url: &DatabaseUrl) -> postgres::Settings {
+    let authorities = url.root_certificates.clone().map_or(Authorities::System, Authorities::File);
     postgres::Settings {
-        url: url.clone(),
+        url: url.connect.clone(),
+        trust: match url.verify {
+            Verify::Nothing => Trust::Anyone,
+            Verify::Authority => Trust::Authorities(authorities),
+            Verify::Host => Trust::Host(authorities),
+        },
         connections_max: config.postgres.connections_max,
         connect_seconds: config.postgres.connect_seconds,
         statement_seconds: config.postgres.statement_seconds,

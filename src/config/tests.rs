@@ -136,6 +136,33 @@ fn a_store_is_a_directory_or_a_database() {
     assert_eq!(at("mysql://db/milepost"), Err(vec![neither.to_owned()]));
     assert_eq!(at(""), Err(vec![neither.to_owned()]));
     assert_eq!(at("postgres://"), Err(vec!["MILEPOST_STORE: names no host".to_owned()]));
+    let mode = "MILEPOST_STORE: has an sslmode that is none of disable, prefer, require, verify-ca and verify-full";
+    assert_eq!(at("postgres://db/a?sslmode=maybe"), Err(vec![mode.to_owned()]));
+}
+
+#[test]
+fn a_database_is_looked_at_as_closely_as_its_url_says() {
+    use tokio_postgres::config::SslMode;
+    let looked_at = |query: &str| {
+        let url = DatabaseUrl::parse(&format!("postgres://a@db/milepost?{query}")).unwrap();
+        (url.connect.get_ssl_mode(), url.verify, url.root_certificates)
+    };
+    let file = Some(PathBuf::from("/etc/ca pem"));
+    for (query, expected) in [
+        ("", (SslMode::Prefer, Verify::Nothing, None)),
+        ("sslmode=disable", (SslMode::Disable, Verify::Nothing, None)),
+        ("connect_timeout=3&sslmode=require", (SslMode::Require, Verify::Nothing, None)),
+        ("sslmode=require&sslrootcert=/etc/ca%20pem", (SslMode::Require, Verify::Authority, file.clone())),
+        ("sslrootcert=/etc/ca%20pem", (SslMode::Require, Verify::Authority, file.clone())),
+        (
+            "sslmode=verify-ca&sslrootcert=/etc/ca%20pem&target_session_attrs=any",
+            (SslMode::Require, Verify::Authority, file.clone()),
+        ),
+        ("sslmode=verify-full&sslrootcert=/etc/ca%20pem", (SslMode::Require, Verify::Host, file)),
+        ("sslmode=verify-full&sslrootcert=system", (SslMode::Require, Verify::Host, None)),
+    ] {
+        assert_eq!(looked_at(query), expected, "{query}");
+    }
 }
 
 #[test]

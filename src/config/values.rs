@@ -8,6 +8,8 @@ use serde::{
 };
 use tracing_subscriber::EnvFilter;
 
+use super::database::DatabaseUrl;
+
 /// Takes a whole number from `MIN` to `MAX`.
 pub(super) fn within<'de, const MIN: u64, const MAX: u64, T, D>(deserializer: D) -> Result<T, D::Error>
 where
@@ -50,7 +52,7 @@ pub enum StoreUrl {
     /// A directory of the embedded engine.
     Directory(PathBuf),
     /// A database of PostgreSQL.
-    Postgres(Box<tokio_postgres::Config>),
+    Postgres(Box<DatabaseUrl>),
 }
 
 impl fmt::Debug for StoreUrl {
@@ -66,14 +68,9 @@ impl<'de> Deserialize<'de> for StoreUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match text.split_once("://") {
-            Some(("postgres" | "postgresql", _)) => match text.parse::<tokio_postgres::Config>() {
-                Ok(config) if config.get_hosts().is_empty() => Err(D::Error::custom("names no host")),
-                Ok(config) => Ok(Self::Postgres(Box::new(config))),
-                // Its own words may repeat a part of the URL.
-                Err(_) => {
-                    Err(D::Error::custom("is no URL of PostgreSQL, such as postgres://user:password@host/database"))
-                }
-            },
+            Some(("postgres" | "postgresql", _)) => {
+                DatabaseUrl::parse(&text).map(|url| Self::Postgres(Box::new(url))).map_err(D::Error::custom)
+            }
             Some(_) => Err(D::Error::custom("must be a directory or a postgres:// URL")),
             None if text.is_empty() || text.contains('\0') => {
                 Err(D::Error::custom("must be a directory or a postgres:// URL"))

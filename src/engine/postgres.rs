@@ -21,6 +21,7 @@ mod schedule;
 mod schema;
 mod standing;
 mod tail;
+mod tls;
 mod upkeep;
 
 use std::{
@@ -34,6 +35,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_postgres::Config;
 use uuid::Uuid;
 
+pub use self::tls::{Authorities, Trust};
 use self::{
     connect::{Connections, column},
     counts::Counts,
@@ -56,6 +58,8 @@ use crate::{
 pub struct Settings {
     /// Where it is.
     pub url: Config,
+    /// Whom it has to be.
+    pub trust: Trust,
     /// Connections at the most.
     pub connections_max: usize,
     /// Time for a connection.

@@ -157,7 +157,7 @@ impl Server {
     /// What a statement gives that gives one value, of the database that the service stands on.
     pub(crate) async fn value(&self, statement: &str) -> String {
         let StoreUrl::Postgres(url) = &self.config.store.url else { panic!("no database") };
-        postgres::value(url, statement).await
+        postgres::value(&url.connect, statement).await
     }
 
     /// Stops the service, which must bring everything to its end.

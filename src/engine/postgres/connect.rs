@@ -6,13 +6,22 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, Connection, NoTls, Row, Socket, tls::NoTlsStream, types::ToSql};
+use tokio_postgres::{
+    Client, Config, Connection, Row, Socket,
+    tls::MakeTlsConnect,
+    types::{FromSql, ToSql},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     Settings,
     error::{fault, no_connection},
+    tls,
 };
 use crate::engine::EngineError;
+
+/// What carries a connection.
+pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// The parameters of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -23,10 +32,11 @@ const SETUP: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET en
      SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'";
 
 /// The pool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Connections {
     pool: Pool,
     config: Config,
+    tls: MakeRustlsConnect,
     statement: Duration,
 }
 
@@ -38,8 +48,12 @@ impl Connections {
     pub(super) fn new(settings: &Settings) -> Result<Self, EngineError> {
         let connect = Duration::from_secs(settings.connect_seconds.into());
         let config = config(&settings.url, connect);
-        let manager =
-            Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let tls = tls::connector(&settings.trust)?;
+        let manager = Manager::from_config(
+            config.clone(),
+            tls.clone(),
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
         let set_up = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async move { client.batch_execute(SETUP).await.map_err(HookError::Backend) })
         });
@@ -52,7 +66,7 @@ impl Connections {
             .post_create(set_up)
             .build()
             .map_err(|error| EngineError::Unavailable(error.to_string()))?;
-        Ok(Self { pool, config, statement: Duration::from_secs(settings.statement_seconds.into()) })
+        Ok(Self { pool, config, tls, statement: Duration::from_secs(settings.statement_seconds.into()) })
     }
 
     /// A connection of the caller's own for a while.
@@ -61,8 +75,8 @@ impl Connections {
     }
 
     /// A connection outside the pool, which does everything while it is polled.
-    pub(super) async fn own(&self) -> Result<(Client, Connection<Socket, NoTlsStream>), EngineError> {
-        self.config.connect(NoTls).await.map_err(|error| fault(&error))
+    pub(super) async fn own(&self) -> Result<(Client, Connection<Socket, TlsStream>), EngineError> {
+        self.config.connect(self.tls.clone()).await.map_err(|error| fault(&error))
     }
 
     /// The rows that a statement gives.
@@ -115,6 +129,6 @@ fn config(url: &Config, connect: Duration) -> Config {
 }
 
 /// A column of a row.
-pub(super) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, EngineError> {
+pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, EngineError> {
     row.try_get(at).map_err(|error| EngineError::Corrupt(format!("column {at} of an answer: {error}")))
 }

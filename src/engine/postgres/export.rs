@@ -1,8 +1,10 @@
 //! Exports: everything from one consistent moment, read over a connection of its own.
 
+use std::collections::{HashMap, VecDeque};
+
 use deadpool_postgres::Transaction;
 use tokio::sync::mpsc;
-use tokio_postgres::IsolationLevel;
+use tokio_postgres::{IsolationLevel, Row, types::ToSql};
 
 use super::{
     connect::{Connections, column},
@@ -11,17 +13,17 @@ use super::{
 };
 use crate::{
     engine::{
-        EngineError, Exported, Stored,
+        EngineError, Exported,
         record::{self, LogRow, Table, sql},
     },
-    job::{Attempt, History, Json, LogLine},
+    job::{History, LogLine, Seq},
 };
 
 /// Pieces read ahead of whoever takes them. Each is a job, or a row of a log.
 const AHEAD: usize = 4;
-/// Jobs, and rows of a log, read with one statement.
-const JOBS: i64 = 100;
-const LOG_ROWS: i64 = 100;
+/// Jobs, and rows of logs, read with one statement.
+const JOBS: i64 = 200;
+const LOG_ROWS: i64 = 200;
 
 type Pieces = mpsc::Sender<Result<Exported, EngineError>>;
 
@@ -57,64 +59,90 @@ async fn jobs(transaction: &Transaction<'_>, pieces: &Pieces) -> Result<(), Engi
     let mut after: i64 = 0;
     loop {
         let rows = transaction.query(NEXT, &[&after, &JOBS]).await.map_err(|error| fault(&error))?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            let _gone = pieces.send(Ok(Exported::End)).await;
+            return Ok(());
+        };
+        let range = (column(first, 0)?, column(last, 0)?);
+        let mut histories = histories(transaction, range).await?;
+        let mut lines = Lines { transaction, at: (range.0, 0), last: range.1, rows: VecDeque::new(), is_over: false };
         for row in &rows {
-            after = column(row, 0)?;
             let stored = read::job(row, 0)?;
             let number = stored.place.number;
             let input =
                 column::<Option<&[u8]>>(row, 5)?.map(|body| read::json(Table::Inputs, number, body)).transpose()?;
-            if !job(transaction, pieces, stored, input).await? {
+            let dropped = stored.job.log.dropped;
+            let history = histories.remove(&number).unwrap_or_default();
+            if pieces.send(Ok(Exported::Job(stored.job, input, history))).await.is_err() {
                 return Ok(());
             }
+            while let Some(lines) = lines.next(number, dropped).await? {
+                if pieces.send(Ok(Exported::Lines(lines))).await.is_err() {
+                    return Ok(());
+                }
+            }
         }
-        if rows.is_empty() {
-            let _gone = pieces.send(Ok(Exported::End)).await;
-            return Ok(());
-        }
+        after = range.1;
     }
 }
 
-/// Gives a job and its lines; whether anybody takes them.
-async fn job(
+/// What is remembered of the jobs from this number to that.
+async fn histories(
     transaction: &Transaction<'_>,
-    pieces: &Pieces,
-    stored: Stored,
-    input: Option<Json>,
-) -> Result<bool, EngineError> {
-    const ATTEMPTS: &str = "SELECT body FROM attempts WHERE job = $1 ORDER BY attempt";
-    const ENTRIES: &str = "SELECT last, body FROM timeline_rows WHERE job = $1 ORDER BY last";
-    const LINES: &str = "SELECT last, body FROM log_rows WHERE job = $1 AND last > $2 ORDER BY last LIMIT $3";
-    let number = stored.place.number;
-    let mut history = History::default();
-    if stored.job.attempt > Attempt::FIRST {
-        let rows = transaction.query(ATTEMPTS, &[&sql(number)]).await.map_err(|error| fault(&error))?;
-        history.attempts = rows.iter().map(|row| read::attempt(number, row, 0)).collect::<Result<_, _>>()?;
+    (first, last): (i64, i64),
+) -> Result<HashMap<u64, History>, EngineError> {
+    const ATTEMPTS: &str = "SELECT job, body FROM attempts WHERE job >= $1 AND job <= $2 ORDER BY job, attempt";
+    const ENTRIES: &str = "SELECT job, last, body FROM timeline_rows WHERE job >= $1 AND job <= $2 ORDER BY job, last";
+    let mut histories = HashMap::<_, History>::new();
+    for row in transaction.query(ATTEMPTS, &[&first, &last]).await.map_err(|error| fault(&error))? {
+        let number = column::<i64>(&row, 0)?.cast_unsigned();
+        histories.entry(number).or_default().attempts.push(read::attempt(number, &row, 1)?);
     }
-    for row in transaction.query(ENTRIES, &[&sql(number)]).await.map_err(|error| fault(&error))? {
-        history.timeline.extend(read::timeline(number, &row, 0)?);
+    for row in transaction.query(ENTRIES, &[&first, &last]).await.map_err(|error| fault(&error))? {
+        let number = column::<i64>(&row, 0)?.cast_unsigned();
+        histories.entry(number).or_default().timeline.extend(read::timeline(number, &row, 1)?);
     }
-    let dropped = stored.job.log.dropped;
-    let has_lines = stored.job.log.count > dropped;
-    if pieces.send(Ok(Exported::Job(stored.job, input, history))).await.is_err() {
-        return Ok(false);
-    }
-    let mut last = sql(dropped);
-    if !has_lines {
-        return Ok(true);
-    }
-    loop {
-        let rows = transaction.query(LINES, &[&sql(number), &last, &LOG_ROWS]).await.map_err(|error| fault(&error))?;
-        for row in &rows {
-            last = column(row, 0)?;
-            let body: LogRow<'_> = record::open(Table::LogRows, number, column(row, 1)?)?;
-            let mut lines: Vec<LogLine> = body.newest_first().filter(|line| line.seq > dropped).collect();
-            lines.reverse();
-            if pieces.send(Ok(Exported::Lines(lines))).await.is_err() {
-                return Ok(false);
+    Ok(histories)
+}
+
+/// The rows of the logs of some jobs, one after the other.
+struct Lines<'a> {
+    transaction: &'a Transaction<'a>,
+    /// The job and last line of the last row that was read.
+    at: (i64, i64),
+    /// The last job.
+    last: i64,
+    rows: VecDeque<Row>,
+    is_over: bool,
+}
+
+impl Lines<'_> {
+    /// The next lines of a job after those that were dropped; `None` when it has no more.
+    async fn next(&mut self, number: u64, dropped: Seq) -> Result<Option<Vec<LogLine>>, EngineError> {
+        const NEXT: &str = "SELECT job, last, body FROM log_rows WHERE (job, last) > ($1, $2) AND job <= $3
+             ORDER BY job, last LIMIT $4";
+        loop {
+            if self.rows.is_empty() && !self.is_over {
+                let (job, last) = self.at;
+                let params: [&(dyn ToSql + Sync); 4] = [&job, &last, &self.last, &LOG_ROWS];
+                let rows = self.transaction.query(NEXT, &params).await.map_err(|error| fault(&error))?;
+                self.is_over = (rows.len() as i64) < LOG_ROWS;
+                self.rows = rows.into();
             }
-        }
-        if (rows.len() as i64) < LOG_ROWS {
-            return Ok(true);
+            let Some(row) = self.rows.front() else { return Ok(None) };
+            let job = column::<i64>(row, 0)?;
+            if job > sql(number) {
+                return Ok(None);
+            }
+            self.at = (job, column(row, 1)?);
+            let body: LogRow<'_> = record::open(Table::LogRows, job.cast_unsigned(), column(row, 2)?)?;
+            let mut lines: Vec<_> = body.newest_first().filter(|line| line.seq > dropped).collect();
+            lines.reverse();
+            self.rows.pop_front();
+            // Of a job that is gone, or trimmed: to be freed.
+            if job == sql(number) && !lines.is_empty() {
+                return Ok(Some(lines));
+            }
         }
     }
 }

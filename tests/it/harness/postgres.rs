@@ -34,6 +34,11 @@ impl Database {
         Self { url: url.trim().to_owned(), commands, answers, script }
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The URL of a schema with nothing in it.
     pub(crate) async fn empty_store(&self) -> String {
         empty_store_at(&self.url).await
