@@ -9,7 +9,7 @@ KILLS ?= 500
 FAILOVERS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash failover help
+.PHONY: run test check bench demo fmt crash failover transfer help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -44,6 +44,10 @@ crash: ## the long campaign: kill -9 under load, KILLS=500 times
 failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often
 	scripts/install-packages nginx openssl postgresql python3
 	MILEPOST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --ignored --nocapture failover_campaign
+
+transfer: ## moves 100,000 jobs from the embedded engine to PostgreSQL and back, and compares
+	scripts/install-packages postgresql
+	cargo test --release --locked --test it -- --ignored --nocapture transfer_campaign
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -35,8 +35,8 @@ pub struct Cli {
     /// Address and port, such as 127.0.0.1:8080; port 0 takes a free one [or MILEPOST_LISTEN]
     #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Directory where jobs are kept [or MILEPOST_STORE]
-    #[arg(long, global = true, value_name = "DIRECTORY")]
+    /// Directory where jobs are kept, or postgres:// URL [or MILEPOST_STORE]
+    #[arg(long, global = true, value_name = "STORE")]
     store: Option<String>,
     /// What to do.
     #[command(subcommand)]
@@ -68,6 +68,8 @@ pub enum Command {
         #[arg(default_value = "-")]
         file: PathBuf,
     },
+    /// Bring the store up to date with this program, or make it; `serve` does so by itself
+    Migrate,
     /// Copy the store as it is now, to be used as a store; also while the service runs
     Backup {
         /// The copy, which must not exist yet
@@ -176,6 +178,10 @@ impl Cli {
             Command::Openapi => say(http::openapi()),
             Command::Healthcheck => Ok(healthcheck::run(&self.config()?)?),
             Command::Export { output } => Ok(transfer::export(&self.config()?, output.as_deref())?),
+            Command::Migrate => {
+                transfer::migrate(&self.config()?)?;
+                say("the store is up to date")
+            }
             Command::Import { file } => say(transfer::import(&self.config()?, file)?),
             Command::Backup { file } => {
                 transfer::backup(&self.config()?, file)?;

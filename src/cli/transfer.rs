@@ -1,4 +1,4 @@
-//! `milepost export`, `import` and `backup`: jobs out of a store and into one.
+//! `milepost export`, `import`, `backup` and `migrate`: jobs out of a store and into one, and stores from one version to the next.
 
 use std::{
     fmt,
@@ -123,6 +123,12 @@ pub(super) fn import(config: &Config, file: &Path) -> Result<Done, TransferError
         closed?;
         Ok(Done(imported))
     })
+}
+
+/// Opens the store, which brings it up to date, and closes it.
+pub(super) fn migrate(config: &Config) -> Result<(), TransferError> {
+    let _log = telemetry::start(&config.log)?;
+    runtime()?.block_on(async { Ok(app::open_engine(config, Clock::system()).await?.close().await?) })
 }
 
 /// Copies the store into a file.

@@ -1,13 +1,15 @@
 //! The program as an operator meets it: its commands, exit codes, first line, signals, and jobs moved between stores.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 use serde_json::{Value, json};
+
+use crate::harness::postgres;
 
 /// The program, without what the environment of the tests may say to it.
 fn milepost(arguments: &[&str]) -> Command {
@@ -39,8 +41,8 @@ struct Service {
 }
 
 impl Service {
-    fn start(store: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut command = milepost(&["serve", "--listen", "127.0.0.1:0", "--store", store.to_str().unwrap()]);
+    fn start(store: impl AsRef<OsStr>, variables: &[(&str, &str)]) -> Self {
+        let mut command = milepost(&["serve", "--listen", "127.0.0.1:0", "--store", store.as_ref().to_str().unwrap()]);
         command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -208,7 +210,7 @@ fn a_second_signal_ends_it_at_once() {
 fn jobs_move_to_another_store_and_back_as_they_are() {
     let stores = tempfile::tempdir().unwrap();
     let at = |name: &str| stores.path().join(name).to_str().unwrap().to_owned();
-    let service = Service::start(&stores.path().join("a"), &[]);
+    let service = Service::start(stores.path().join("a"), &[]);
     for id in ["one", "two"] {
         let job = json!({"kind": "restyle", "input": {"clip": id}, "log": ["first", "second"]});
         assert_eq!(service.call("PUT", &format!("/jobs/{id}"), &job).0, 201);
@@ -243,6 +245,103 @@ fn jobs_move_to_another_store_and_back_as_they_are() {
     assert_eq!(export(&at("d")), "{\"end\":{\"jobs\":0,\"lines\":0}}\n");
 }
 
+/// Every sort of job, some of each.
+fn fill(service: &Service, jobs: usize) {
+    for first in (0..jobs).step_by(250) {
+        let (mut made, mut ended) = (Vec::new(), Vec::new());
+        for number in first..jobs.min(first + 250) {
+            let id = format!("job-{number}");
+            made.push(json!({
+                "op": "create", "id": id, "kind": format!("kind-{}", number % 3), "priority": number % 5,
+                "input": {"clip": number}, "labels": {"user": (number % 100).to_string()}, "log": ["made"],
+            }));
+            if number % 3 > 0 {
+                let log = (0..number % 40).map(|line| format!("{id} line {line}")).collect::<Vec<_>>();
+                made.push(json!({"op": "patch", "id": id, "status": "processing", "stage": "encode", "log": log}));
+                ended.push(match number % 4 {
+                    0 => json!({"op": "patch", "id": id, "status": "failed", "error": {"code": "no_ffmpeg"}}),
+                    1 => json!({"op": "patch", "id": id, "status": "completed", "result": {"url": format!("/v/{id}")}}),
+                    2 => json!({"op": "patch", "id": id, "status": "cancelled"}),
+                    _ => json!({"op": "patch", "id": id, "progress_pct": 30}),
+                });
+            }
+        }
+        for operations in [made, ended] {
+            let (status, answer) = service.call("POST", "/batch", &json!(operations));
+            assert!(status == 200 && !answer.contains("\"status\":4"), "{answer}");
+        }
+    }
+}
+
+/// What a store exports, but for when.
+fn exported(store: &str) -> String {
+    let text = said(&run(&["export", "--store", store]), 0);
+    text.split_once('\n').unwrap().1.to_owned()
+}
+
+async fn jobs_move_to_postgres_and_back(jobs: usize) {
+    let database = postgres::empty_store().await;
+    let moved = move || {
+        let stores = tempfile::tempdir().unwrap();
+        let at = |name: &str| stores.path().join(name).to_str().unwrap().to_owned();
+        let service = Service::start(at("a"), &[]);
+        fill(&service, jobs);
+        drop(service);
+        let first = exported(&at("a"));
+        std::fs::write(at("file"), said(&run(&["export", "--store", &at("a")]), 0)).unwrap();
+        let words = said(&run(&["import", "--store", &database, &at("file")]), 0);
+        assert!(words.starts_with(&format!("imported {jobs} jobs with ")), "{words}");
+        assert!(exported(&database) == first, "on PostgreSQL it is another");
+        // It is taken up where it was.
+        let service = Service::start(&database, &[]);
+        assert_eq!(service.call("PATCH", "/jobs/job-0", &json!({"stage": "x"})).0, 200);
+        assert_eq!(service.call("DELETE", "/jobs/job-1", &json!(null)).0, 204);
+        let counts = service.call("GET", "/stats", &json!(null)).1;
+        drop(service);
+        let text = said(&run(&["export", "--store", &database]), 0);
+        std::fs::write(at("file"), &text).unwrap();
+        said(&run(&["import", "--store", &at("b"), &at("file")]), 0);
+        assert!(exported(&at("b")) == text.split_once('\n').unwrap().1, "back again it is another");
+        let service = Service::start(at("b"), &[]);
+        let again = service.call("GET", "/stats", &json!(null)).1;
+        let of_status = |answer: &str| answer.split("\"jobs\":").nth(1).unwrap().split('}').next().unwrap().to_owned();
+        assert_eq!(of_status(&again), of_status(&counts));
+    };
+    tokio::task::spawn_blocking(moved).await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_move_to_postgres_and_back_as_they_are() {
+    jobs_move_to_postgres_and_back(1500).await;
+}
+
+/// `make transfer`
+#[tokio::test]
+#[ignore = "long: make transfer"]
+async fn transfer_campaign() {
+    jobs_move_to_postgres_and_back(100_000).await;
+}
+
+#[tokio::test]
+async fn a_store_on_postgres_is_for_the_programs_that_understand_it() {
+    let database = postgres::empty_store().await;
+    let migrate = |database: String, code| async move {
+        tokio::task::spawn_blocking(move || said(&run(&["migrate", "--store", &database]), code)).await.unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(migrate(database.clone(), 0).await, "the store is up to date\n");
+    }
+    let url = database.parse().unwrap();
+    // A newer program has been there, and has left what this one can use.
+    postgres::value(&url, "UPDATE store SET format = 99").await;
+    migrate(database.clone(), 0).await;
+    postgres::value(&url, "UPDATE store SET oldest = 98").await;
+    let refused = migrate(database.clone(), 1).await;
+    assert!(refused.contains("the store has format 99, which programs that know format 98 can use"), "{refused}");
+    let backup = move || said(&run(&["backup", "--store", &database, "/tmp/none"]), 1);
+    assert!(tokio::task::spawn_blocking(backup).await.unwrap().contains("pg_dump"));
+}
+
 #[test]
 fn a_backup_that_fails_leaves_nothing_behind() {
     let stores = tempfile::tempdir().unwrap();
@@ -256,7 +355,7 @@ fn a_backup_that_fails_leaves_nothing_behind() {
 #[test]
 fn a_backup_of_a_running_service_is_a_store() {
     let stores = tempfile::tempdir().unwrap();
-    let service = Service::start(&stores.path().join("a"), &[]);
+    let service = Service::start(stores.path().join("a"), &[]);
     assert_eq!(service.call("PUT", "/jobs/one", &json!({"kind": "restyle", "log": "line"})).0, 201);
     let copy = stores.path().join("b");
     std::fs::create_dir(&copy).unwrap();
