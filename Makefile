@@ -9,7 +9,7 @@ KILLS ?= 500
 FAILOVERS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash failover transfer help
+.PHONY: run test check bench demo fmt crash failover replicas transfer help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -44,6 +44,10 @@ crash: ## the long campaign: kill -9 under load, KILLS=500 times
 failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often
 	scripts/install-packages nginx openssl postgresql python3
 	MILEPOST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --ignored --nocapture failover_campaign
+
+replicas: ## the long campaign: three replicas on PostgreSQL are killed under load, together and one by one, KILLS=500 times
+	scripts/install-packages postgresql
+	MILEPOST_CRASH_KILLS=$(KILLS) cargo test --release --locked --test it -- --ignored --nocapture replicas_campaign
 
 transfer: ## moves 100,000 jobs from the embedded engine to PostgreSQL and back, and compares
 	scripts/install-packages postgresql

@@ -25,13 +25,41 @@ use std::{env, time::Duration};
 use self::{
     campaign::{Mood, Plan, Report},
     checker::Kind,
+    workers::Ground,
 };
+use crate::harness::postgres;
 
 /// A campaign has enough to do with two threads; more would take them from the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_load_loses_nothing() {
-    let plan = Plan { seed: seed(), kills: 50, mood: Mood::Acknowledgements(400), check_every: 10, forgetful: false };
+    let plan = Plan {
+        seed: seed(),
+        kills: 50,
+        mood: Mood::Acknowledgements(400),
+        check_every: 10,
+        forgetful: false,
+        database: None,
+    };
     blameless(plan).await;
+}
+
+/// Three replicas on one database, which die together; what one acknowledges or tells the others must know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_die_lose_nothing_and_tell_the_same() {
+    let mood = Mood::Acknowledgements(1500);
+    let database = Some(postgres::empty_store().await);
+    blameless(Plan { seed: seed(), kills: 5, mood, check_every: 5, forgetful: false, database }).await;
+}
+
+/// `make replicas`: the same for long, MILEPOST_CRASH_KILLS times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn replicas_campaign() {
+    let kills = env::var("MILEPOST_CRASH_KILLS").map_or(100, |kills| kills.parse().expect("a number of kills"));
+    let database = Some(postgres::empty_store().await);
+    let mood = Mood::Time(Duration::from_millis(1500));
+    blameless(Plan { seed: seed(), kills, mood, check_every: 50, forgetful: false, database }).await;
+    workers::each_job_is_finished_once(seed(), 5_000, Ground::Replicas(postgres::empty_store().await)).await;
 }
 
 /// Streams resume exactly where they were cut off, by whomever.
@@ -43,7 +71,13 @@ async fn watchers_miss_nothing_over_kills_and_cuts() {
 /// Each job is finished once, whoever dies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claimed_jobs_are_finished_once_over_kills_and_deaths() {
-    workers::each_job_is_finished_once(seed(), 10_000).await;
+    workers::each_job_is_finished_once(seed(), 10_000, Ground::Embedded).await;
+}
+
+/// The same with three replicas, of which one dies at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claimed_jobs_are_finished_once_whichever_replica_dies() {
+    workers::each_job_is_finished_once(seed(), 1_000, Ground::Replicas(postgres::empty_store().await)).await;
 }
 
 /// `make crash`: MILEPOST_CRASH_KILLS times, with MILEPOST_CRASH_SEED or another seed each time.
@@ -57,7 +91,7 @@ async fn crash_campaign() {
     let mut left = env::var("MILEPOST_CRASH_KILLS").map_or(500, |kills| kills.parse().expect("a number of kills"));
     while left > 0 {
         let kills = left.min(KILLS_OF_ONE_STORE);
-        blameless(Plan { seed, kills, mood, check_every: 50, forgetful: false }).await;
+        blameless(Plan { seed, kills, mood, check_every: 50, forgetful: false, database: None }).await;
         left -= kills;
         seed += 1;
     }
@@ -66,7 +100,14 @@ async fn crash_campaign() {
 /// The negative control: a store that loses the last of what it acknowledged is found out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_forgets_is_found_out() {
-    let plan = Plan { seed: seed(), kills: 5, mood: Mood::Acknowledgements(600), check_every: 1, forgetful: true };
+    let plan = Plan {
+        seed: seed(),
+        kills: 5,
+        mood: Mood::Acknowledgements(600),
+        check_every: 1,
+        forgetful: true,
+        database: None,
+    };
     let report = plan.carry_out().await;
     println!("{report}");
     if let Some(kept) = &report.kept {

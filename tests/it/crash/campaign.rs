@@ -18,7 +18,7 @@ use super::{
     commons::Commons,
     history::{Event, Run},
     inspect,
-    process::{Launch, PATIENCE, Server},
+    process::{Killed, Launch, PATIENCE, Server},
     reader::{ReadBack, Reader},
     writer::Writer,
 };
@@ -26,6 +26,7 @@ use crate::random::Random;
 
 const WRITERS: u32 = 16;
 const READERS: u32 = 3;
+const REPLICAS: usize = 3;
 
 /// What a campaign does.
 pub(super) struct Plan {
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) check_every: u32,
     /// Whether the store forgets what it was told, which must not go unnoticed.
     pub(super) forgetful: bool,
+    /// The URL of an empty store of PostgreSQL, which three replicas serve and die on together; or one server serves an embedded one.
+    pub(super) database: Option<String>,
 }
 
 /// When a server is killed.
@@ -145,16 +148,20 @@ impl Campaign {
                 break;
             }
         }
-        let server = self.recover().await;
+        let servers = self.recover().await;
         self.client.stop();
         while let Some(ended) = time::timeout(PATIENCE, clients.join_next()).await.expect("clients end") {
             ended.expect("no client panics");
         }
         let jobs = read_back.read(true).await.expect("nobody kills the server any more");
-        assert!(server.stop().await.success(), "a clean stop");
+        for server in servers {
+            assert!(server.stop().await.success(), "a clean stop");
+        }
         self.died();
         inspect::export(&self.store(), &self.client).await;
-        inspect::integrity(&self.store());
+        if self.plan.database.is_none() {
+            inspect::integrity(&self.store());
+        }
         if violations.is_empty() {
             violations = check(&self.client.history());
         }
@@ -182,7 +189,7 @@ impl Campaign {
             self.died();
             return read_back;
         }
-        let server = self.recover().await;
+        let servers = self.recover().await;
         let first = self.random.percent(70);
         let reading = tokio::spawn(async move {
             read_back.read(false).await;
@@ -191,9 +198,9 @@ impl Campaign {
         // Mostly the server lives long enough to show all it has.
         let read_back = if first { Ok(reading.await.expect("it reads")) } else { Err(reading) };
         self.enjoy_life().await;
-        let killed = server.kill();
+        let killed: Vec<_> = servers.into_iter().map(Server::kill).collect();
         self.address.send_replace(None);
-        killed.dead();
+        killed.into_iter().for_each(Killed::dead);
         self.died();
         if self.plan.forgetful {
             forget(&self.store());
@@ -221,11 +228,18 @@ impl Campaign {
         }
     }
 
-    async fn recover(&mut self) -> Server {
-        let server = self.launch().listening().await;
-        self.recoveries.push(server.start_time);
-        self.address.send_replace(Some((self.run, server.url.clone())));
-        server
+    async fn recover(&mut self) -> Vec<Server> {
+        let replicas = if self.plan.database.is_some() { REPLICAS } else { 1 };
+        let starting: Vec<_> = (0..replicas).map(|_| self.launch().start()).collect();
+        let mut servers = Vec::new();
+        for starting in starting {
+            let server =
+                starting.listening().await.unwrap_or_else(|(status, log)| panic!("it ended with {status}: {log}"));
+            self.recoveries.push(server.start_time);
+            servers.push(server);
+        }
+        self.address.send_replace(Some((self.run, servers.iter().map(|server| server.url.clone()).collect())));
+        servers
     }
 
     /// Small caches and short logs now and then, so that all paths are taken.
@@ -250,7 +264,7 @@ impl Campaign {
     }
 
     fn store(&self) -> PathBuf {
-        self.directory.path().join("store")
+        self.plan.database.as_ref().map_or_else(|| self.directory.path().join("store"), PathBuf::from)
     }
 }
 

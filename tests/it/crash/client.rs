@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use reqwest::{Client as Http, Method, RequestBuilder};
@@ -15,8 +15,8 @@ use super::{
     wire::{self, Body, Reply},
 };
 
-/// Where the server is in its present life; `None` while it is dead.
-pub(super) type Address = Option<(Run, String)>;
+/// Where the server is in its present life, or each of its replicas; `None` while it is dead.
+pub(super) type Address = Option<(Run, Vec<String>)>;
 
 /// A client; clones share everything.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ struct Shared {
     history: Mutex<History>,
     acknowledgements: watch::Sender<u64>,
     stopped: AtomicBool,
+    /// How often a replica was chosen.
+    turns: AtomicUsize,
 }
 
 /// What a request came to, as far as its sender needs to know.
@@ -55,6 +57,7 @@ impl Client {
             history: Mutex::default(),
             acknowledgements: watch::Sender::new(0),
             stopped: AtomicBool::new(false),
+            turns: AtomicUsize::new(0),
         };
         Self { http, address, shared: Arc::new(shared) }
     }
@@ -153,7 +156,7 @@ impl Client {
 
     /// The same, but `None` as well when the server is not there.
     pub(super) async fn get_now(&self, path: &str) -> Option<(Tick, Reply)> {
-        let url = self.address.borrow().as_ref().map(|(_, url)| url.clone());
+        let url = self.address.borrow().as_ref().map(|(_, urls)| self.one_of(urls));
         self.get_from(&url?, path, None).await
     }
 
@@ -172,8 +175,15 @@ impl Client {
 
     /// Waits for the server to live.
     async fn server(&mut self) -> (Run, String) {
-        let address = self.address.wait_for(Option::is_some).await.expect("the test outlives its clients");
-        address.clone().expect("it was there")
+        let alive = self.address.wait_for(Option::is_some).await;
+        let address = Address::clone(&alive.expect("the test outlives its clients"));
+        let (run, urls) = address.expect("it was there");
+        (run, self.one_of(&urls))
+    }
+
+    /// Whoever does two things does them at two replicas.
+    fn one_of(&self, urls: &[String]) -> String {
+        urls[self.shared.turns.fetch_add(1, Ordering::SeqCst) % urls.len()].clone()
     }
 
     fn heard(&self, op: OpId, answer: Answer) -> Outcome {

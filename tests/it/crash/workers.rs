@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,8 +27,16 @@ const KILLS: usize = 5;
 const DEATHS_PERCENT: u64 = 5;
 const KINDS: [&str; 3] = ["restyle", "shortform", "probe"];
 
-/// Where the server listens, or the last one did.
-type Address = watch::Receiver<String>;
+/// What the server stands on.
+pub(super) enum Ground {
+    /// A store of its own.
+    Embedded,
+    /// The store of a database, on which there are three of it.
+    Replicas(String),
+}
+
+/// Where the server listens, or the last one did; or each of its replicas.
+type Address = watch::Receiver<Vec<String>>;
 
 /// What everybody knows together.
 #[derive(Default)]
@@ -42,6 +53,7 @@ struct Record {
 struct Client {
     http: Http,
     address: Address,
+    turns: Arc<AtomicUsize>,
 }
 
 impl Client {
@@ -49,7 +61,10 @@ impl Client {
     async fn ask(&self, method: Method, path: &str, key: Option<&str>, body: &Value) -> (u16, Value) {
         let asked = async {
             loop {
-                let url = self.address.borrow().clone();
+                let url = {
+                    let urls = self.address.borrow();
+                    urls[self.turns.fetch_add(1, Ordering::SeqCst) % urls.len()].clone()
+                };
                 let mut request = self.http.request(method.clone(), format!("{url}{path}")).json(body);
                 if let Some(key) = key {
                     request = request.header("idempotency-key", key);
@@ -138,11 +153,12 @@ fn taken((status, answer): &(u16, Value)) -> Result<(), ()> {
     }
 }
 
-async fn serve(directory: &tempfile::TempDir) -> Server {
-    Launch::serve(&directory.path().join("store"), &directory.path().join("log"))
-        .env("MILEPOST_SWEEP_START_GRACE_SECONDS", 1)
-        .listening()
-        .await
+async fn serve(directory: &tempfile::TempDir, ground: &Ground) -> Server {
+    let store = match ground {
+        Ground::Embedded => directory.path().join("store"),
+        Ground::Replicas(url) => url.into(),
+    };
+    Launch::serve(&store, &directory.path().join("log")).env("MILEPOST_SWEEP_START_GRACE_SECONDS", 1).listening().await
 }
 
 async fn left(client: &Client) -> usize {
@@ -151,16 +167,23 @@ async fn left(client: &Client) -> usize {
     page["jobs"].as_array().expect("jobs").len() + usize::from(!page["next"].is_null())
 }
 
-pub(super) async fn each_job_is_finished_once(seed: u64, jobs: usize) {
+pub(super) async fn each_job_is_finished_once(seed: u64, jobs: usize, ground: Ground) {
     println!("seed {seed}");
     let begun = Instant::now();
     let mut random = Random::new(seed);
     let directory = tempfile::tempdir().expect("a directory");
-    let mut server = serve(&directory).await;
-    let (address, at) = watch::channel(server.url.clone());
+    let mut servers = vec![serve(&directory, &ground).await];
+    if let Ground::Replicas(_) = ground {
+        for _ in 1..3 {
+            servers.push(serve(&directory, &ground).await);
+        }
+    }
+    let urls = |servers: &[Server]| servers.iter().map(|server| server.url.clone()).collect();
+    let (address, at) = watch::channel(urls(&servers));
     let client = Client {
         http: Http::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client"),
         address: at,
+        turns: Arc::default(),
     };
     for first in (0..jobs).step_by(500) {
         let make = |number: usize| {
@@ -190,9 +213,10 @@ pub(super) async fn each_job_is_finished_once(seed: u64, jobs: usize) {
         let enough = jobs * kill / (KILLS + 2);
         let reached = progress.wait_for(|count| *count >= enough);
         timeout(PATIENCE, reached).await.expect("jobs are finished").expect("its sender lives");
-        server.kill().dead();
-        server = serve(&directory).await;
-        address.send_replace(server.url.clone());
+        let place = random.below(servers.len() as u64) as usize;
+        servers.swap_remove(place).kill().dead();
+        servers.push(serve(&directory, &ground).await);
+        address.send_replace(urls(&servers));
     }
     let done = async { while left(&client).await > 0 {} };
     timeout(2 * PATIENCE, done).await.expect("all jobs are finished");
@@ -209,7 +233,7 @@ pub(super) async fn each_job_is_finished_once(seed: u64, jobs: usize) {
         begun.elapsed()
     );
     assert!(record.deaths > jobs / 100 && record.hands.len() > jobs, "hardly anybody died");
-    let export = client.http.get(format!("{}/export", server.url)).send().await.expect("an export");
+    let export = client.http.get(format!("{}/export", servers[0].url)).send().await.expect("an export");
     let export = export.text().await.expect("all of it");
     let mut lines = export.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).peekable();
     let mut seen = 0;
@@ -230,5 +254,7 @@ pub(super) async fn each_job_is_finished_once(seed: u64, jobs: usize) {
         assert_eq!(job["result"]["said"], said, "{job}");
     }
     assert_eq!(seen, jobs);
-    assert!(server.stop().await.success(), "a clean stop");
+    for server in servers {
+        assert!(server.stop().await.success(), "a clean stop");
+    }
 }
