@@ -3,16 +3,20 @@
 //! Reads each request whole and gives one answer to all of them, which `bench/run` has had from the service before: what
 //! the service does less than this in a second is what parsing, deciding, keeping and encoding cost. Not part of the
 //! service; `ceiling ANSWER.json` takes a free port and says which.
+//!
+//! `ceiling ANSWER.json postgres://...` is what one would write without Milepost: each PATCH is a transaction of its own on that
+//! database, in a table that bench/harness/replicas.py makes.
 
 use std::{env, error::Error, fs, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
-    response::Response,
-    routing::{get, post},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, patch, post},
 };
+use deadpool_postgres::{Manager, Pool};
 use milepost::{
     config::{Config, Flags},
     descriptors,
@@ -29,6 +33,7 @@ use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
 };
+use tokio_postgres::NoTls;
 
 /// An answer as the file describes it.
 #[derive(Deserialize)]
@@ -76,6 +81,39 @@ async fn answer_read(State(answer): State<Arc<Answer>>, _: Bytes) -> Response {
     answer.response()
 }
 
+/// To a request that is a transaction of its own: the job is what it was and what the body says.
+async fn answer_committed(State(peer): State<Peer>, Path(id): Path<String>, body: String) -> Response {
+    match peer.commit(&id, &body).await {
+        Ok(1) => peer.answer.response(),
+        Ok(_) => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    }
+}
+
+/// What answers once the database has committed.
+#[derive(Clone)]
+struct Peer {
+    answer: Arc<Answer>,
+    connections: Pool,
+}
+
+impl Peer {
+    fn connect(answer: Arc<Answer>, url: &str) -> Result<Self, Box<dyn Error>> {
+        /// As many as make it fastest here: more wait for each other in the database.
+        const CONNECTIONS: usize = 32;
+        let connections = Pool::builder(Manager::new(url.parse()?, NoTls)).max_size(CONNECTIONS).build()?;
+        Ok(Self { answer, connections })
+    }
+
+    async fn commit(&self, id: &str, patch: &str) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        const UPDATE: &str =
+            "UPDATE peer SET version = version + 1, document = document || $2::text::jsonb WHERE id = $1";
+        let connection = self.connections.get().await?;
+        let statement = connection.prepare_cached(UPDATE).await?;
+        Ok(connection.execute(&statement, &[&id, &patch]).await?)
+    }
+}
+
 async fn ready() -> StatusCode {
     StatusCode::OK
 }
@@ -85,26 +123,28 @@ async fn ready() -> StatusCode {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = env::args().nth(1).ok_or("usage: ceiling ANSWER.json")?;
+    let path = env::args().nth(1).ok_or("usage: ceiling ANSWER.json [DATABASE]")?;
+    let database = env::args().nth(2);
     let answer = Arc::new(Answer::read(&path)?);
     let config = Config::load(&Flags { listen: Some("127.0.0.1:0".into()), ..Flags::default() }, [])?;
     let _log = telemetry::start(&config.log)?;
     descriptors::raise(config.http.connections_max);
     // As the service makes its own.
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(live(&config, answer))
+    runtime.block_on(live(&config, answer, database.as_deref()))
 }
 
-async fn live(config: &Config, answer: Arc<Answer>) -> Result<(), Box<dyn Error>> {
+async fn live(config: &Config, answer: Arc<Answer>, database: Option<&str>) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let metrics = Metrics::new();
-    let routes = [
-        ("/jobs/{id}", get(self::answer).patch(answer_read)),
-        ("/jobs/{id}/logs", post(answer_read)),
-        ("/batch", post(answer_read)),
-        ("/readyz", get(ready)),
-    ];
-    let router = http::layered(routes, &[], RequestLog::Failed, metrics.http.clone()).with_state(answer);
+    let requests = RequestLog::Failed;
+    let router = if let Some(database) = database {
+        let routes = [("/jobs/{id}", patch(answer_committed)), ("/readyz", get(ready))];
+        http::layered(routes, &[], requests, metrics.http.clone()).with_state(Peer::connect(answer, database)?)
+    } else {
+        let routes = nothing_behind();
+        http::layered(routes, &[], requests, metrics.http.clone()).with_state(answer)
+    };
     let settings = ServerSettings {
         connections_max: config.http.connections_max,
         header_bytes_max: config.http.header_bytes_max,
@@ -121,6 +161,16 @@ async fn live(config: &Config, answer: Arc<Answer>) -> Result<(), Box<dyn Error>
     tasks.vital(about, move || stopper.stop(), server.run(stop));
     terminate.recv().await;
     Ok(tasks.shutdown().await?)
+}
+
+/// The routes of the ceiling.
+fn nothing_behind() -> [(&'static str, MethodRouter<Arc<Answer>>); 4] {
+    [
+        ("/jobs/{id}", get(answer).patch(answer_read)),
+        ("/jobs/{id}/logs", post(answer_read)),
+        ("/batch", post(answer_read)),
+        ("/readyz", get(ready)),
+    ]
 }
 
 #[expect(clippy::print_stdout, reason = "the address is what stdout is for")]

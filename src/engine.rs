@@ -111,6 +111,9 @@ pub trait Engine: Send + Sync + 'static {
     /// What the operator should know of how the engine is set up. Does not block.
     fn cautions(&self) -> Vec<Caution>;
 
+    /// Since when workers have been able to reach the jobs without a break, as far as is known here. Does not block.
+    fn open_since(&self) -> Timestamp;
+
     /// Whether the engine takes writes.
     fn health(&self) -> Result<(), EngineError>;
 
@@ -218,9 +221,18 @@ pub enum Outcome {
     TooManyKinds,
 }
 
+/// What another process has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It has moved a job.
+    Moved(MovedElsewhere),
+    /// Nobody knows what: all who wait are to look.
+    Anything,
+}
+
 /// A job that another process has moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct MovedElsewhere {
     /// Which job.
     pub key: JobKey,
     /// It is done or gone.

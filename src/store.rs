@@ -68,6 +68,9 @@ impl Caller {
 pub trait Publish: Send + Sync + 'static {
     /// Takes note, between a commit and its answers: must neither block nor take long.
     fn publish(&self, key: &JobKey, moved: Moved);
+
+    /// Takes note that any job may have moved.
+    fn publish_all(&self);
 }
 
 /// How a job has moved.
@@ -213,7 +216,6 @@ impl JobStore {
             metrics,
             publish,
             claims: inner.claims.clone(),
-            open_since: inner.clock.now(),
         };
         (Self { inner: Arc::new(inner) }, committer, attendant)
     }

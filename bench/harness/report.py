@@ -211,7 +211,9 @@ def table_claims(found: Run) -> str:
     )
 
 
-def targets(rows: Sequence[Run], many: Run | None, claims: Run | None, push: Run | None) -> list[Run]:
+def targets(
+    rows: Sequence[Run], many: Run | None, claims: Run | None, push: Run | None, replicas: Run | None
+) -> list[Run]:
     """What was aimed at and what came of it."""
     at = {(row["measure"], row["connections"]): row for row in rows}
     found: list[Run] = []
@@ -248,6 +250,13 @@ def targets(rows: Sequence[Run], many: Run | None, claims: Run | None, push: Run
         aim(f"p99 beside {unread['readers']:,} that never read against without", unread["p99_ratio"], 2, False)
         aim(f"{waiting['count']:,} GETs that wait, share of a core", waiting["cores"], 0.02, False)
         aim(f"{idle['count']:,} idle event streams, KiB each", idle["kib_each"], 16, False)
+    if replicas:
+        for count, row in replicas["peer"].items():
+            aim(f"a replica on PostgreSQL, {count} connections, against a transaction each", row["ratio"], 3, True)
+        for row in replicas["across"]:
+            how, bound = ("without notifications", 300) if row.get("is_deaf") else ("with notifications", 100)
+            aim(f"from one replica to another {how}, p99 in ms", row["p99_ms"], bound, False)
+            aim(f"from one replica to another {how}, lines missed or told twice", row["missed"] + row["twice"], 1, False)
     return found
 
 

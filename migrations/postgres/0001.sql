@@ -159,7 +159,10 @@ CREATE FUNCTION commit_batch(
     attempt_job int8[], attempt_number int8[], attempt_body bytea[],
     delta_job int8[], delta_body bytea[],
     fed_job int8[], fed_tenant int4[], fed_change bytea[], fed_move bytea[]
-) RETURNS int8[] LANGUAGE plpgsql AS $$
+) RETURNS int8[] LANGUAGE plpgsql
+-- Every row is found by its key. Plans are kept for as long as a connection lasts, perhaps from when the tables were empty.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
 #variable_conflict use_column
 DECLARE
     every int8[] := made_job || changed_job || deleted_job;
@@ -188,6 +191,12 @@ BEGIN
         END IF;
     END IF;
 
+    IF cardinality(deleted_job) > 0 THEN
+        -- What is deleted here may be asked for by name elsewhere.
+        PERFORM 1 FROM ids
+        WHERE (tenant, id) IN (SELECT * FROM unnest(made_tenant || deleted_tenant, made_id || deleted_id))
+        ORDER BY tenant, id FOR UPDATE;
+    END IF;
     IF cardinality(made_job) > 0 THEN
         WITH put AS (
             INSERT INTO ids AS i (tenant, id, job)
@@ -200,13 +209,15 @@ BEGIN
         SELECT coalesce(array_agg(job), '{}') INTO done FROM put;
     END IF;
 
-    IF cardinality(changed_job) + cardinality(deleted_job) > 0 THEN
+    IF cardinality(deleted_job) > 0 THEN
         PERFORM 1 FROM heads WHERE job = ANY (changed_job || deleted_job) ORDER BY job FOR UPDATE;
     END IF;
     IF cardinality(changed_job) > 0 THEN
         WITH put AS (
             UPDATE heads AS h SET revision = w.revision, body = w.head
-            FROM unnest(changed_job, changed_before, changed_revision, changed_head) AS w(job, before, revision, head)
+            -- In this order, one by one: no join but a nested loop is allowed.
+            FROM (SELECT * FROM unnest(changed_job, changed_before, changed_revision, changed_head) AS w(job, before, revision, head)
+                ORDER BY w.job) AS w
             WHERE h.job = w.job AND h.revision = w.before AND w.job <> ALL (refused)
             RETURNING h.job
         )
@@ -215,7 +226,7 @@ BEGIN
     IF cardinality(deleted_job) > 0 THEN
         WITH put AS (
             DELETE FROM heads AS h USING unnest(deleted_job, deleted_before) AS w(job, before)
-            WHERE h.job = w.job AND h.revision = w.before
+            WHERE h.job = w.job AND h.revision = w.before AND w.job <> ALL (refused)
             RETURNING h.job
         )
         SELECT coalesce(array_agg(job), '{}') INTO these FROM put;
@@ -338,8 +349,9 @@ END;
 $$;
 
 -- Takes out some of what is over, at the most so many rows of each; whether there may be more. For one process at a time.
-CREATE FUNCTION take_out_some(p_now int8, p_feed_until int8, p_batches_until int8, p_rows int8) RETURNS bool
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION take_out_some(p_now int8, p_feed_until int8, p_batches_until int8, p_rows int8) RETURNS bool LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     freed_job int8;
     rows_gone int8;
@@ -359,14 +371,18 @@ BEGIN
     GET DIAGNOSTICS rows_gone = ROW_COUNT;
     has_more := has_more OR rows_gone >= p_rows;
 
-    -- The newest entry that is old enough stays: whoever has it has missed nothing.
+    -- The newest entry that is old enough stays, and the newest one of each tenant that has news: whoever has it has missed nothing.
     DELETE FROM feed WHERE entry IN (
-        SELECT entry FROM feed
-        WHERE entry < (SELECT max(entry) FROM feed WHERE entry <= p_feed_until) ORDER BY entry LIMIT p_rows);
+        SELECT f.entry FROM feed AS f
+        WHERE f.entry < (SELECT max(entry) FROM feed WHERE entry <= p_feed_until) AND (cardinality(f.changes) = 0 OR EXISTS (
+            SELECT FROM feed AS n WHERE n.tenant = f.tenant AND cardinality(n.changes) > 0
+                AND n.entry > f.entry AND n.entry <= p_feed_until))
+        ORDER BY f.entry LIMIT p_rows);
     GET DIAGNOSTICS rows_gone = ROW_COUNT;
     has_more := has_more OR rows_gone >= p_rows;
     DELETE FROM gone WHERE job IN (
-        SELECT job FROM gone WHERE entry < (SELECT min(entry) FROM feed) ORDER BY entry LIMIT p_rows);
+        SELECT g.job FROM gone AS g WHERE g.entry <= p_feed_until AND NOT EXISTS (SELECT FROM feed AS f WHERE f.entry = g.entry)
+        ORDER BY g.entry LIMIT p_rows);
     GET DIAGNOSTICS rows_gone = ROW_COUNT;
     has_more := has_more OR rows_gone >= p_rows;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
-use tokio_postgres::Config;
+use tokio_postgres::{Config, config::TargetSessionAttrs};
 
 /// Where a database is, and whom it has to be. Not `Debug`: it may hold a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,9 +60,20 @@ impl DatabaseUrl {
         // Whoever names authorities wants them asked.
         let mode = mode.or((verify == Verify::Authority).then_some("require")).map(|mode| format!("sslmode={mode}"));
         rest.extend(mode.as_deref());
-        let connect: Config = format!("{place}?{}", rest.join("&")).parse().map_err(|_| NONE)?;
+        let mut connect: Config = format!("{place}?{}", rest.join("&")).parse().map_err(|_| NONE)?;
         if connect.get_hosts().is_empty() {
             return Err("names no host");
+        }
+        match connect.get_target_session_attrs() {
+            TargetSessionAttrs::ReadWrite => {}
+            // A standby tells what was, and takes nothing.
+            TargetSessionAttrs::Any if connect.get_hosts().len() > 1 => {
+                connect.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            }
+            TargetSessionAttrs::Any => {}
+            TargetSessionAttrs::ReadOnly | _ => {
+                return Err("has target_session_attrs that do not find the server which takes writes; leave them out");
+            }
         }
         Ok(Self { connect, verify, root_certificates })
     }

@@ -142,7 +142,7 @@ fn a_store_is_a_directory_or_a_database() {
 
 #[test]
 fn a_database_is_looked_at_as_closely_as_its_url_says() {
-    use tokio_postgres::config::SslMode;
+    use tokio_postgres::config::{SslMode, TargetSessionAttrs};
     let looked_at = |query: &str| {
         let url = DatabaseUrl::parse(&format!("postgres://a@db/milepost?{query}")).unwrap();
         (url.connect.get_ssl_mode(), url.verify, url.root_certificates)
@@ -155,7 +155,7 @@ fn a_database_is_looked_at_as_closely_as_its_url_says() {
         ("sslmode=require&sslrootcert=/etc/ca%20pem", (SslMode::Require, Verify::Authority, file.clone())),
         ("sslrootcert=/etc/ca%20pem", (SslMode::Require, Verify::Authority, file.clone())),
         (
-            "sslmode=verify-ca&sslrootcert=/etc/ca%20pem&target_session_attrs=any",
+            "sslmode=verify-ca&sslrootcert=/etc/ca%20pem&target_session_attrs=read-write",
             (SslMode::Require, Verify::Authority, file.clone()),
         ),
         ("sslmode=verify-full&sslrootcert=/etc/ca%20pem", (SslMode::Require, Verify::Host, file)),
@@ -163,6 +163,14 @@ fn a_database_is_looked_at_as_closely_as_its_url_says() {
     ] {
         assert_eq!(looked_at(query), expected, "{query}");
     }
+    let attributes = |url: &str| DatabaseUrl::parse(url).map(|url| url.connect.get_target_session_attrs());
+    assert_eq!(
+        attributes("postgres://a@x,y/m"),
+        Ok(TargetSessionAttrs::ReadWrite),
+        "of some, the one that takes writes"
+    );
+    assert_eq!(attributes("postgres://a@x/m"), Ok(TargetSessionAttrs::Any));
+    assert!(attributes("postgres://a@x,y/m?target_session_attrs=read-only").is_err());
 }
 
 #[test]

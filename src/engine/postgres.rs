@@ -27,11 +27,10 @@ mod upkeep;
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_postgres::Config;
 use uuid::Uuid;
 
@@ -83,16 +82,13 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// How long after a commit in doubt this process takes it that it may have been made.
-const DOUBT: Duration = Duration::from_secs(60);
-
 /// A store in a schema of a database.
 pub struct Postgres {
     connections: Connections,
     settings: Settings,
     clock: Clock,
-    /// This process, among those on the same store.
-    origin: Uuid,
+    /// This process, among those on the same store; another one once it was in doubt about what it has committed.
+    origin: Mutex<Uuid>,
     commit_call: String,
     kinds: Kinds,
     counts: Counts,
@@ -101,7 +97,8 @@ pub struct Postgres {
     /// Where commits are told of.
     channel: String,
     standing: Standing,
-    doubt_until: Mutex<Option<Instant>>,
+    /// The last entry of the feed when this was opened.
+    tail_from: i64,
 }
 
 impl Postgres {
@@ -116,13 +113,14 @@ impl Postgres {
         // Stores of one database are told apart.
         let row = connections.row("SELECT 'milepost_' || 'feed'::regclass::oid", &[]).await?;
         let channel = row.map_or_else(|| Ok(String::new()), |row| column(&row, 0))?;
+        let tail_from = tail::end(&connections).await?;
         let counts = Counts::default();
         counts.take(counts::read(&connections).await?);
         let engine = Self {
             connections,
             settings,
             clock,
-            origin: Uuid::new_v4(),
+            origin: Mutex::new(Uuid::new_v4()),
             commit_call: commit::commit_call(),
             kinds: Kinds::default(),
             counts,
@@ -130,15 +128,20 @@ impl Postgres {
             hearing: Hearing::default(),
             channel,
             standing: Standing::default(),
-            doubt_until: Mutex::default(),
+            tail_from,
         };
         engine.look().await?;
+        engine.begin().await?;
         Ok(engine)
     }
 
-    fn is_in_doubt(&self) -> bool {
-        let until = *self.doubt_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
+    fn origin(&self) -> Uuid {
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes another name, so that what was committed under the last one is somebody else's.
+    fn renew_origin(&self) {
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = Uuid::new_v4();
     }
 }
 
@@ -146,10 +149,7 @@ impl Postgres {
 impl Engine for Postgres {
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
         let outcomes = self.commit_batch(&batch).await;
-        if matches!(outcomes, Err(EngineError::Indeterminate(_))) {
-            *self.doubt_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + DOUBT);
-        }
-        self.standing.found(outcomes.as_ref().err().cloned());
+        self.standing.found(outcomes.as_ref().err().cloned(), self.clock.now());
         self.hearing.has_committed();
         outcomes
     }
@@ -248,6 +248,10 @@ impl Engine for Postgres {
 
     fn health(&self) -> Result<(), EngineError> {
         self.standing.health()
+    }
+
+    fn open_since(&self) -> Timestamp {
+        self.standing.since(self.clock.now())
     }
 
     fn cautions(&self) -> Vec<Caution> {

@@ -66,6 +66,7 @@ pub struct Sqlite {
     settings: Settings,
     readers: Readers,
     writer: Writer,
+    open_since: Timestamp,
     /// Held as long as the store is open, so that no second process opens it.
     _lock: File,
 }
@@ -79,10 +80,11 @@ impl Sqlite {
     pub fn open(directory: &Path, settings: Settings, clock: Clock) -> Result<Self, EngineError> {
         create_durably(directory)?;
         let lock = lock(directory)?;
+        let open_since = clock.now();
         let writer = Writer::open(directory, &settings, clock)?;
         // Now that the tables are there.
         let readers = Readers::open(directory, settings.read_connections, settings.reader_cache_bytes)?;
-        Ok(Self { directory: directory.to_owned(), settings, readers, writer, _lock: lock })
+        Ok(Self { directory: directory.to_owned(), settings, readers, writer, open_since, _lock: lock })
     }
 }
 
@@ -219,6 +221,10 @@ impl Engine for Sqlite {
 
     async fn attend(&self, _tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
         std::future::pending().await
+    }
+
+    fn open_since(&self) -> Timestamp {
+        self.open_since
     }
 
     fn cautions(&self) -> Vec<Caution> {

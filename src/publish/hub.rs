@@ -145,6 +145,15 @@ impl Hub {
         self.lock().topics.len()
     }
 
+    /// Says that something is noted, if nothing was.
+    fn noted(&self, state: MutexGuard<'_, State>, was_empty: bool) {
+        let is_first = was_empty && !state.moved.is_empty();
+        drop(state);
+        if is_first {
+            self.arrival.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,15 +171,27 @@ impl Publish for Hub {
             // Of many jobs one is always at its end: that is nothing to hurry for.
             state.note(Subject::Feed(key.tenant), false);
         }
-        let is_first = is_first && !state.moved.is_empty();
-        drop(state);
-        if is_first {
-            self.arrival.notify_one();
-        }
+        self.noted(state, is_first);
+    }
+
+    fn publish_all(&self) {
+        let mut state = self.lock();
+        let is_first = state.moved.is_empty();
+        state.note_all();
+        self.noted(state, is_first);
     }
 }
 
 impl State {
+    /// Notes that every subject has moved, perhaps to its end.
+    fn note_all(&mut self) {
+        let subjects: Vec<_> = self.topics.keys().cloned().collect();
+        for subject in subjects {
+            let is_end = matches!(subject, Subject::Job(_));
+            self.note(subject, is_end);
+        }
+    }
+
     /// Notes that a subject has moved, if somebody waits for it.
     fn note(&mut self, subject: Subject, is_end: bool) {
         if self.topics.contains_key(&subject) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Moved, Publish, claims::Claims};
-use crate::engine::{Elsewhere, Engine};
+use crate::engine::{Elsewhere, Engine, MovedElsewhere};
 
 /// What attends to the engine; there is one.
 pub struct Attendant {
@@ -19,10 +19,17 @@ impl Attendant {
     }
 
     fn tell(&self, elsewhere: Elsewhere) {
-        let Elsewhere { key, is_end, has_news, queued } = elsewhere;
-        self.publish.publish(&key, Moved { is_end, has_news });
-        if let Some(kind) = queued {
-            self.claims.has_come(key.tenant, &kind);
+        match elsewhere {
+            Elsewhere::Moved(MovedElsewhere { key, is_end, has_news, queued }) => {
+                self.publish.publish(&key, Moved { is_end, has_news });
+                if let Some(kind) = queued {
+                    self.claims.has_come(key.tenant, &kind);
+                }
+            }
+            Elsewhere::Anything => {
+                self.publish.publish_all();
+                self.claims.may_have_come();
+            }
         }
     }
 }

@@ -167,6 +167,12 @@ impl Batch {
         self.queues.insert((query.tenant, query.kinds), jobs.map(candidates));
     }
 
+    /// The queued jobs that claims may get.
+    pub(super) fn candidates(&self) -> HashMap<JobKey, Stored> {
+        let candidates = self.queues.values().flatten().flat_map(|candidates| &candidates.jobs);
+        candidates.map(|stored| (stored.job.key().clone(), stored.clone())).collect()
+    }
+
     fn work(&mut self, key: &JobKey) -> (&mut Work, bool) {
         let (at, is_new) = match self.index.entry(key.clone()) {
             Entry::Occupied(entry) => (*entry.get(), false),
@@ -349,6 +355,8 @@ impl Work {
 
     fn delete(&mut self, terms: &Terms<'_>) -> Verdict {
         self.now = None;
+        // What a key stood for is gone with it.
+        self.once = None;
         self.lines.clear();
         // That it has ended is counted all the same.
         self.history.attempts.clear();

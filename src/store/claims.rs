@@ -71,6 +71,17 @@ impl Claims {
         }
     }
 
+    /// Says that jobs may have come into any queue.
+    pub(super) fn may_have_come(&self) {
+        let mut state = self.lock();
+        let queues: Vec<_> = state.waiting.keys().cloned().collect();
+        for queue in queues {
+            while state.waiting.contains_key(&queue) {
+                state.call(queue.clone());
+            }
+        }
+    }
+
     /// Waits for jobs of these kinds, from now on.
     pub(super) fn register(self: &Arc<Self>, tenant: Tenant, kinds: &[Kind]) -> Claimant {
         let queues: Arc<[Queue]> = kinds.iter().map(|kind| (tenant, kind.clone())).collect();

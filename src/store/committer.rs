@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{Engine, EngineError, Found, Outcome, Stored, Write},
-    job::{Job, JobKey, LogLine, Spec, State, Timestamp},
+    job::{Job, JobKey, LogLine, Spec, State},
     metrics::StoreMetrics,
 };
 
@@ -87,8 +87,6 @@ pub struct Committer {
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) publish: Arc<dyn Publish>,
     pub(super) claims: Arc<Claims>,
-    /// When the store was opened.
-    pub(super) open_since: Timestamp,
 }
 
 impl Committer {
@@ -126,7 +124,7 @@ impl Committer {
         let mut batch = self.begin(&submissions).await;
         let usual_seconds = |spec: &Spec| self.engine.usual_seconds(spec.key.tenant, &spec.kind);
         for submission in submissions {
-            let (now, open_since) = (self.clock.now(), self.open_since);
+            let (now, open_since) = (self.clock.now(), self.engine.open_since());
             let terms = Terms { settings: &self.settings, now, open_since, usual_seconds: &usual_seconds };
             batch.decide(submission, &terms);
         }
@@ -157,9 +155,12 @@ impl Committer {
             let jobs = self.engine.queued(&query).await;
             batch.have_queued(query, jobs);
         }
+        let candidates = batch.candidates();
         let mut unknown = Vec::new();
         for work in batch.works_mut() {
             match self.cache.get(&work.key) {
+                // What was just read of a queue is newer than what memory has.
+                _ if candidates.contains_key(&work.key) => work.stand_on(candidates[&work.key].clone()),
                 Some(snapshot) => work.recall(snapshot.stored().clone()),
                 None if work.is_made_here => {}
                 None => unknown.push(work),

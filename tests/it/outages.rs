@@ -287,3 +287,57 @@ async fn without_notifications_nothing_is_missed() {
     replica.stop().await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
+    let database = tokio::task::spawn_blocking(|| Database::start(&["fsync=off"])).await.unwrap();
+    // Notifications go nowhere: a function of that name is found first.
+    database.value("CREATE SCHEMA deaf").await;
+    database.value("CREATE FUNCTION deaf.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''").await;
+    let url = format!("{}?options=-csearch_path%3Dpublic%2Cdeaf%2Cpg_catalog", database.url());
+    let server = Server::start_at(url, |_| {}).await;
+    let replica = server.replica().await;
+    server.job("j", "k").await;
+    let call = replica.get("/jobs/j?since=1&wait=20");
+    let waiting = tokio::spawn(async move { call.await });
+    replica.until_open("wait", 1).await;
+    server.patch("j", json!({"stage": "x"})).await.is(200);
+    assert_eq!(waiting.await.unwrap().is(200).json()["version"], 2);
+    let told = async { while !server.get("/readyz").await.is(200).text.contains("\"polling\"") {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("that it is looked for is said");
+    assert!(server.get("/metrics").await.text.contains("milepost_store_cautions{caution=\"polling\"} 1"));
+    replica.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_keep_their_jobs_when_the_database_was_away_for_longer_than_their_leases() {
+    let (mut database, server) = start(&["fsync=off"], |_| {}).await;
+    let leased = json!({"kind": "k", "status": "processing", "lease_seconds": 30});
+    server.put("/jobs/j", leased).await.is(201);
+    let killed = move || {
+        database.kill();
+        database
+    };
+    let mut database = tokio::task::spawn_blocking(killed).await.unwrap();
+    until_ready(&server, false).await;
+    // It is away for so long by the clock of the story, and for a while by that on the wall.
+    server.pass(Duration::from_secs(31));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1200) {
+        server.get("/readyz").await.is(503);
+    }
+    let restarted = move || {
+        database.restart();
+        database
+    };
+    let _database = tokio::task::spawn_blocking(restarted).await.unwrap();
+    until_ready(&server, true).await;
+    server.pass(Duration::from_secs(29));
+    // The sweep has come by in the meantime.
+    let receipt = server.post("/jobs/j/heartbeat", json!({"attempt": 1})).await.is(200).json();
+    assert_eq!(receipt["attempt"], 1, "{receipt}");
+    server.pass(Duration::from_secs(31));
+    server.until("j", |job| job["status"] == "failed").await;
+    server.stop().await;
+}

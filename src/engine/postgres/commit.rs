@@ -80,6 +80,8 @@ impl Postgres {
                 Err(Unsent::Again) => {}
                 Err(Unsent::Lost(why)) => {
                     tracing::warn!(batch = %id, why, "the answer to a commit is lost; it is looked for");
+                    // What comes of it is told by the tail, whenever it comes.
+                    self.renew_origin();
                     lost = Some(why);
                 }
                 // As long as a call may have been committed this is no answer.
@@ -101,8 +103,10 @@ impl Postgres {
 
     /// Sends a batch once.
     async fn try_send(&self, id: Uuid, batch: &Batch, now: Timestamp, deadline: Instant) -> Result<Vec<i64>, Unsent> {
-        let connection = self.connections.get().await.map_err(Unsent::Not)?;
-        let origin = self.origin;
+        let slow = || EngineError::Unavailable("there was no connection to PostgreSQL in time".into());
+        let connection = timeout_at(deadline, self.connections.for_commit()).await;
+        let connection = connection.unwrap_or_else(|_| Err(slow())).map_err(Unsent::Not)?;
+        let origin = self.origin();
         let now = sql(now.0);
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![&id, &origin, &now];
         params.extend(batch.params());
@@ -110,15 +114,18 @@ impl Postgres {
             let statement = connection.prepare_cached(&self.commit_call).await?;
             connection.query_one(&statement, &params).await
         };
-        match timeout_at(deadline, call).await {
-            Ok(Ok(row)) => column(&row, 0).map_err(Unsent::Not),
-            Ok(Err(error)) => self.unsent(&connection, id, &error).await,
-            // Not cancelled: whatever waits for a standby then would be reported as committed.
-            Err(_) => {
-                drop(Object::take(connection));
-                Err(Unsent::Lost("PostgreSQL has not answered a commit in time".into()))
+        let called = async {
+            match call.await {
+                Ok(row) => column(&row, 0).map_err(Unsent::Not),
+                Err(error) => self.unsent(&connection, id, &error).await,
             }
-        }
+        };
+        let called = timeout_at(deadline, called).await;
+        called.unwrap_or_else(|_| {
+            // Not cancelled: whatever waits for a standby then would be reported as committed.
+            drop(Object::take(connection));
+            Err(Unsent::Lost("PostgreSQL has not answered a commit in time".into()))
+        })
     }
 
     async fn unsent(&self, connection: &Object, id: Uuid, error: &Error) -> Result<Vec<i64>, Unsent> {

@@ -4,10 +4,13 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use tokio::time::timeout;
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+};
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{
     Client, Config, Connection, Row, Socket,
+    config::LoadBalanceHosts,
     tls::MakeTlsConnect,
     types::{FromSql, ToSql},
 };
@@ -27,14 +30,17 @@ pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Strea
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Every statement here finds its rows by their keys. Plans are made once for each connection, perhaps when the tables are
-/// still empty, and must not read whole tables later.
+/// still empty, and must not read whole tables later. Behind a pooler these are for the role to have, see docs/operating.md.
 const SETUP: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
      SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'";
 
-/// The pool.
+/// The pools.
 #[derive(Clone)]
 pub(super) struct Connections {
+    /// For all but commits.
     pool: Pool,
+    /// For commits, which wait for nobody.
+    committing: Pool,
     config: Config,
     tls: MakeRustlsConnect,
     statement: Duration,
@@ -44,34 +50,28 @@ impl Connections {
     /// Connects when it is asked to.
     ///
     /// # Errors
-    /// When the settings make no pool.
+    /// When the settings make no pool, or there are no authorities.
     pub(super) fn new(settings: &Settings) -> Result<Self, EngineError> {
-        let connect = Duration::from_secs(settings.connect_seconds.into());
-        let config = config(&settings.url, connect);
+        let config = config(settings);
         let tls = tls::connector(&settings.trust)?;
-        let manager = Manager::from_config(
-            config.clone(),
-            tls.clone(),
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
-        let set_up = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-            Box::pin(async move { client.batch_execute(SETUP).await.map_err(HookError::Backend) })
-        });
-        let pool = Pool::builder(manager)
-            .max_size(settings.connections_max)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(connect))
-            .create_timeout(Some(connect))
-            .recycle_timeout(Some(connect))
-            .post_create(set_up)
-            .build()
-            .map_err(|error| EngineError::Unavailable(error.to_string()))?;
-        Ok(Self { pool, config, tls, statement: Duration::from_secs(settings.statement_seconds.into()) })
+        let pool = |size| pool(settings, &config, &tls, size);
+        Ok(Self {
+            pool: pool(settings.connections_max.saturating_sub(1).max(1))?,
+            committing: pool(1)?,
+            statement: Duration::from_secs(settings.statement_seconds.into()),
+            config,
+            tls,
+        })
     }
 
     /// A connection of the caller's own for a while.
     pub(super) async fn get(&self) -> Result<Object, EngineError> {
         self.pool.get().await.map_err(|error| no_connection(&error))
+    }
+
+    /// The connection for commits.
+    pub(super) async fn for_commit(&self) -> Result<Object, EngineError> {
+        self.committing.get().await.map_err(|error| no_connection(&error))
     }
 
     /// A connection outside the pool, which does everything while it is polled.
@@ -81,19 +81,16 @@ impl Connections {
 
     /// The rows that a statement gives.
     pub(super) async fn rows(&self, text: &str, params: Params<'_>) -> Result<Vec<Row>, EngineError> {
-        let connection = self.get().await?;
-        let asked = async {
-            let statement = connection.prepare_cached(text).await?;
-            connection.query(&statement, params).await
-        };
-        match timeout(self.statement, asked).await {
-            Ok(answered) => answered.map_err(|error| fault(&error)),
-            Err(_) => {
-                // Whoever got it next would wait for the same answer.
-                drop(Object::take(connection));
-                Err(self.too_slow())
-            }
-        }
+        let mut lent = Lent(Some(self.get().await?));
+        lent.rows(text, params, self.statement).await
+    }
+
+    /// The row that a statement gives, and how long that took once there was a connection.
+    pub(super) async fn timed(&self, text: &str) -> Result<(Option<Row>, Duration), EngineError> {
+        let mut lent = Lent(Some(self.get().await?));
+        let asked = Instant::now();
+        let row = lent.rows(text, &[], self.statement).await?.pop();
+        Ok((row, asked.elapsed()))
     }
 
     /// The row that a statement gives, if it gives one.
@@ -101,25 +98,85 @@ impl Connections {
         Ok(self.rows(text, params).await?.pop())
     }
 
-    fn too_slow(&self) -> EngineError {
-        EngineError::Unavailable(format!("PostgreSQL has not answered within {} s", self.statement.as_secs()))
-    }
-
     /// Lets go of all connections; no more are made.
     pub(super) fn close(&self) {
         self.pool.close();
+        self.committing.close();
     }
 }
 
+/// A connection that goes back to its pool once its statement is answered, and else is closed: whoever got it next would wait for
+/// that answer.
+struct Lent(Option<Object>);
+
+impl Lent {
+    async fn rows(&mut self, text: &str, params: Params<'_>, within: Duration) -> Result<Vec<Row>, EngineError> {
+        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let asked = async {
+            let statement = connection.prepare_cached(text).await?;
+            connection.query(&statement, params).await
+        };
+        let answered = timeout(within, asked).await.map_err(|_| {
+            EngineError::Unavailable(format!("PostgreSQL has not answered within {} s", within.as_secs()))
+        })?;
+        // Back to its pool.
+        drop(self.0.take());
+        answered.map_err(|error| fault(&error))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+fn pool(settings: &Settings, config: &Config, tls: &MakeRustlsConnect, size: usize) -> Result<Pool, EngineError> {
+    let wait = Duration::from_secs(settings.connect_seconds.into());
+    // All hosts are tried, one after the other.
+    let create = config.get_connect_timeout().map_or(wait, |each| *each * addresses(config)) + Duration::from_secs(1);
+    let manager =
+        Manager::from_config(config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let set_up = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+        Box::pin(async move {
+            match timeout(wait, client.batch_execute(SETUP)).await {
+                Ok(done) => done.map_err(HookError::Backend),
+                Err(_) => Err(HookError::message("PostgreSQL has not answered in time")),
+            }
+        })
+    });
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(wait))
+        .create_timeout(Some(create))
+        .recycle_timeout(Some(wait))
+        .post_create(set_up)
+        .build()
+        .map_err(|error| EngineError::Unavailable(error.to_string()))
+}
+
+/// How many hosts there are.
+fn addresses(config: &Config) -> u32 {
+    u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1)
+}
+
 /// How to connect, with what the URL leaves open.
-fn config(url: &Config, connect: Duration) -> Config {
-    let mut config = url.clone();
+fn config(settings: &Settings) -> Config {
+    let mut config = settings.url.clone();
+    let connect = Duration::from_secs(settings.connect_seconds.into());
     if config.get_application_name().is_none() {
         config.application_name("milepost");
     }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(connect);
+    // One that is gone must leave time for the others, and one that takes connections and says nothing must not be tried first
+    // each time.
+    if config.get_hosts().len() > 1 {
+        config.load_balance_hosts(LoadBalanceHosts::Random);
     }
+    let each = (connect / addresses(&config)).max(Duration::from_secs(1));
+    config.connect_timeout(config.get_connect_timeout().map_or(each, |wanted| each.min(*wanted)));
     // A machine that is gone says nothing: what it has not acknowledged, or a connection on which nothing comes, ends in time.
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(connect);

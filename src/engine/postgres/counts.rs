@@ -84,8 +84,7 @@ pub(super) async fn read(connections: &Connections) -> Result<Vec<OfKind>, Engin
                 all.insert(of.number, of);
             }
             Some(bodies) => {
-                for body in bodies {
-                    let delta: Delta = record::open(Table::Tallies, 0, body)?;
+                for delta in bodies.into_iter().filter_map(delta) {
                     if let Some(of) = all.get_mut(&delta.kind) {
                         of.counted.add(&delta);
                     }
@@ -108,6 +107,12 @@ fn opened(number: i64, body: Option<&[u8]>) -> Result<Counted, EngineError> {
     body.map_or_else(|| Ok(Counted::default()), |body| record::open(Table::Tallies, number.cast_unsigned(), body))
 }
 
+/// What a commit has added; of what cannot be read nothing, since nothing else depends on it.
+fn delta(body: &[u8]) -> Option<Delta> {
+    let opened = record::open(Table::Tallies, 0, body);
+    opened.inspect_err(|damage| tracing::error!(%damage, "what a commit has added to the counts is lost")).ok()
+}
+
 /// Folds some of what was added into the rows of the kinds; whether there may be more.
 pub(super) async fn fold(transaction: &Transaction<'_>) -> Result<bool, EngineError> {
     const TAKE: &str = "DELETE FROM deltas WHERE delta IN (SELECT delta FROM deltas ORDER BY delta LIMIT $1)
@@ -122,9 +127,7 @@ pub(super) async fn fold(transaction: &Transaction<'_>) -> Result<bool, EngineEr
     rows.sort_by_key(|row| row.get::<_, i64>(0));
     let mut deltas = Vec::new();
     for row in &rows {
-        for body in column::<Vec<&[u8]>>(row, 1)? {
-            deltas.push(record::open::<Delta>(Table::Tallies, 0, body)?);
-        }
+        deltas.extend(column::<Vec<&[u8]>>(row, 1)?.into_iter().filter_map(delta));
     }
     let mut counted: BTreeMap<_, _> = deltas.iter().map(|delta| (delta.kind, Counted::default())).collect();
     let kinds: Vec<_> = counted.keys().copied().collect();

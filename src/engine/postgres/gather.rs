@@ -47,31 +47,30 @@ impl Gather {
         loop {
             let (answer, mut answered) = oneshot::channel();
             self.lock().push(Asked { key: key.clone(), known, answer });
-            let came = select! {
-                biased;
-                came = &mut answered => came,
-                turn = self.turns.acquire() => {
-                    self.answer_some(connections).await;
-                    drop(turn);
-                    // Or it was in the turn of somebody else, who is at it.
-                    answered.await
+            loop {
+                select! {
+                    biased;
+                    came = &mut answered => match came {
+                        Ok(answer) => return answer,
+                        // It was in the turn of somebody who has gone away.
+                        Err(_) => break,
+                    },
+                    // Perhaps without it: others may have come before, or be at it.
+                    _turn = self.turns.acquire() => self.answer_some(connections).await,
                 }
-            };
-            if let Ok(answer) = came {
-                return answer;
             }
-            // It was in the turn of somebody who has gone away.
         }
     }
 
     /// Answers those who have come first.
     async fn answer_some(&self, connections: &Connections) {
-        let mut asked = {
+        let asked = {
             let mut waiting = self.lock();
+            // Some have gone away.
+            waiting.retain(|asked| !asked.answer.is_closed());
             let count = waiting.len().min(JOBS_MAX);
             waiting.drain(..count).collect::<Vec<_>>()
         };
-        asked.retain(|asked| !asked.answer.is_closed());
         if asked.is_empty() {
             return;
         }

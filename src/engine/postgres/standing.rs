@@ -15,6 +15,12 @@ use crate::{
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
+/// What an answer took longer than tells the time too badly.
+const PROMPT: Duration = Duration::from_millis(200);
+/// Workers have not been able to renew their leases if the database was away for longer.
+const OUTAGE: Duration = Duration::from_secs(1);
+/// Others have served the jobs meanwhile if something was committed so lately.
+const LATELY_MS: u64 = 5000;
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -22,21 +28,43 @@ pub(super) struct Standing(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Why it takes no writes.
-    fault: Option<EngineError>,
+    /// Why it takes no writes, and since when.
+    fault: Option<(EngineError, Instant)>,
     cautions: Vec<Caution>,
+    /// Whether the clock has been set.
+    has_time: bool,
+    /// Since when workers have been able to reach their jobs; `None`: for long.
+    since: Option<Timestamp>,
 }
 
 impl Standing {
     /// Takes note of what a commit or a look has come to.
-    pub(super) fn found(&self, fault: Option<EngineError>) {
+    pub(super) fn found(&self, fault: Option<EngineError>, now: Timestamp) {
         let mut known = self.lock();
-        match (&known.fault, &fault) {
+        let since = known.fault.as_ref().map(|(_, since)| *since);
+        match (since, &fault) {
             (None, Some(error)) => tracing::error!(%error, "the store cannot be used"),
-            (Some(_), None) => tracing::info!("the store can be used again"),
+            (Some(since), None) => {
+                tracing::info!("the store can be used again");
+                if since.elapsed() > OUTAGE {
+                    known.since = Some(now);
+                }
+            }
             (Some(_), Some(_)) | (None, None) => {}
         }
-        known.fault = fault;
+        known.fault = fault.map(|error| (error, since.unwrap_or_else(Instant::now)));
+    }
+
+    /// Since when workers have been able to reach their jobs.
+    pub(super) fn since(&self, now: Timestamp) -> Timestamp {
+        let known = self.lock();
+        // Whoever is the first to reach them again must know it already.
+        let is_away = known.fault.as_ref().is_some_and(|(_, since)| since.elapsed() > OUTAGE);
+        if is_away { now } else { known.since.unwrap_or(Timestamp(0)) }
+    }
+
+    fn has_time(&self) -> bool {
+        self.lock().has_time
     }
 
     fn warn(&self, cautions: Vec<Caution>) {
@@ -51,7 +79,7 @@ impl Standing {
     }
 
     pub(super) fn health(&self) -> Result<(), EngineError> {
-        self.lock().fault.clone().map_or(Ok(()), Err)
+        self.lock().fault.as_ref().map_or(Ok(()), |(error, _)| Err(error.clone()))
     }
 
     pub(super) fn cautions(&self) -> Vec<Caution> {
@@ -69,8 +97,18 @@ impl Postgres {
         loop {
             sleep(LOOK).await;
             let fault = self.look().await.err();
-            self.standing.found(fault);
+            self.standing.found(fault, self.clock.now());
         }
+    }
+
+    /// Takes it that workers can reach their jobs from now on, unless another process has served them until now.
+    pub(super) async fn begin(&self) -> Result<(), EngineError> {
+        let row = self.connections.row("SELECT max(made_at) FROM batches", &[]).await?;
+        let last = row.map(|row| column::<Option<i64>>(&row, 0)).transpose()?.flatten().unwrap_or_default();
+        let now = self.clock.now();
+        let is_served = last.cast_unsigned() + LATELY_MS > now.0;
+        self.standing.lock().since = (!is_served).then_some(now);
+        Ok(())
     }
 
     /// Looks once, and sets the clock.
@@ -80,11 +118,13 @@ impl Postgres {
              current_setting('fsync')::bool, current_setting('full_page_writes')::bool,
              current_setting('synchronous_commit'), current_setting('synchronous_standby_names') <> '',
              EXISTS (SELECT FROM pg_stat_replication)";
-        let asked = Instant::now();
-        let row = self.connections.row(HOW, &[]).await?;
+        let (row, took) = self.connections.timed(HOW).await?;
         let row = row.ok_or_else(|| EngineError::Unavailable("PostgreSQL does not say how it stands".into()))?;
-        let way = u64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
-        self.clock.follow(Timestamp(column::<i64>(&row, 0)?.cast_unsigned() + way));
+        let way = u64::try_from(took.as_millis() / 2).unwrap_or_default();
+        if took < PROMPT || !self.standing.has_time() {
+            self.clock.follow(Timestamp(column::<i64>(&row, 0)?.cast_unsigned() + way));
+            self.standing.lock().has_time = true;
+        }
         let mut cautions = cautions(&row)?;
         if !self.hearing.hears() {
             cautions.push(Caution::Polling);

@@ -8,9 +8,11 @@ use tokio::{
     time::{Duration, sleep},
 };
 use tokio_postgres::Row;
-use uuid::Uuid;
 
-use super::{Postgres, connect::column};
+use super::{
+    Postgres,
+    connect::{Connections, column},
+};
 use crate::{
     engine::{
         Elsewhere, EngineError,
@@ -25,7 +27,7 @@ const ENTRIES_MAX: i64 = 500;
 impl Postgres {
     /// Tells of what others commit, for as long as it is polled.
     pub(super) async fn tail(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
-        let mut at = None;
+        let mut at = self.tail_from;
         loop {
             match self.tail_some(&mut at, tell).await {
                 Ok(true) => continue,
@@ -40,42 +42,43 @@ impl Postgres {
     }
 
     /// Tells of the next entries; whether there may be more.
-    async fn tail_some(
-        &self,
-        at: &mut Option<i64>,
-        tell: &(dyn Fn(Elsewhere) + Send + Sync),
-    ) -> Result<bool, EngineError> {
-        const NEXT: &str = "SELECT entry, tenant, origin, moves FROM feed WHERE entry > $1 ORDER BY entry LIMIT $2";
-        let Some(after) = *at else {
-            *at = Some(self.end_of_all().await?);
+    async fn tail_some(&self, at: &mut i64, tell: &(dyn Fn(Elsewhere) + Send + Sync)) -> Result<bool, EngineError> {
+        // What this process has committed it has told already.
+        const NEXT: &str =
+            "SELECT entry, tenant, CASE WHEN origin = $3 THEN '{}' ELSE moves END FROM feed WHERE entry >= $1
+             ORDER BY entry LIMIT $2";
+        let origin = self.origin();
+        let rows = self.connections.rows(NEXT, &[&*at, &ENTRIES_MAX, &origin]).await?;
+        let mut next = rows.iter().peekable();
+        // Where this stands is an entry for as long as nothing after it is forgotten.
+        if next.next_if(|row| column::<i64>(row, 0).is_ok_and(|entry| entry == *at)).is_none() {
+            *at = end(&self.connections).await?;
+            tracing::warn!("what others have changed was not read for too long; all who wait look for themselves");
+            tell(Elsewhere::Anything);
             return Ok(true);
-        };
-        let rows = self.connections.rows(NEXT, &[&after, &ENTRIES_MAX]).await?;
-        for row in &rows {
-            // What cannot be read of an entry is told by the next look of whoever waits.
-            if let Err(damage) = self.tell(row, tell) {
+        }
+        for row in next {
+            // What cannot be read of an entry may be anything.
+            if let Err(damage) = told(row, tell) {
                 tracing::error!(%damage, "an entry of the feed cannot be read");
+                tell(Elsewhere::Anything);
             }
-            *at = Some(column(row, 0)?);
+            *at = column(row, 0)?;
         }
         Ok(rows.len() as i64 >= ENTRIES_MAX)
     }
+}
 
-    fn tell(&self, row: &Row, tell: &(dyn Fn(Elsewhere) + Send + Sync)) -> Result<(), EngineError> {
-        // What this process has committed it has told already, but for what it was in doubt about.
-        if column::<Uuid>(row, 2)? == self.origin && !self.is_in_doubt() {
-            return Ok(());
-        }
-        let tenant = Tenant(column::<i32>(row, 1)?.cast_unsigned());
-        for body in column::<Vec<&[u8]>>(row, 3)? {
-            tell(record::open::<Move<'_>>(Table::Feed, 0, body)?.elsewhere(tenant)?);
-        }
-        Ok(())
+fn told(row: &Row, tell: &(dyn Fn(Elsewhere) + Send + Sync)) -> Result<(), EngineError> {
+    let tenant = Tenant(column::<i32>(row, 1)?.cast_unsigned());
+    for body in column::<Vec<&[u8]>>(row, 2)? {
+        tell(record::open::<Move<'_>>(Table::Feed, 0, body)?.elsewhere(tenant)?);
     }
+    Ok(())
+}
 
-    /// The last entry there is.
-    async fn end_of_all(&self) -> Result<i64, EngineError> {
-        let row = self.connections.row("SELECT coalesce(max(entry), 0) FROM feed", &[]).await?;
-        row.map_or(Ok(0), |row| column(&row, 0))
-    }
+/// The last entry there is.
+pub(super) async fn end(connections: &Connections) -> Result<i64, EngineError> {
+    let row = connections.row("SELECT max(entry) FROM feed", &[]).await?;
+    row.map_or(Ok(0), |row| column(&row, 0))
 }

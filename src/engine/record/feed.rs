@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{labels, status_of};
 use crate::{
-    engine::{Elsewhere, EngineError, Gone, Moved, Past, Put, Write},
+    engine::{Elsewhere, EngineError, Gone, Moved, MovedElsewhere, Past, Put, Write},
     job::{Job, JobId, JobKey, Kind, Labels, State, Status, Tenant},
 };
 
@@ -85,7 +85,8 @@ impl<'a> Move<'a> {
         let id = JobId::try_from(&*self.id).map_err(|_| damaged("id"))?;
         let kind = self.queued.as_deref().map(Kind::try_from).transpose().map_err(|_| damaged("kind"))?;
         let (is_end, has_news) = (self.is_end, self.has_news);
-        Ok(Elsewhere { key: JobKey { tenant, id }, is_end, has_news, queued: kind })
+        let key = JobKey { tenant, id };
+        Ok(Elsewhere::Moved(MovedElsewhere { key, is_end, has_news, queued: kind }))
     }
 }
 
