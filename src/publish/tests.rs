@@ -358,3 +358,26 @@ fn whoever_waits_for_any_job_hears_of_news_and_not_of_log_lines() {
     told.passes(101);
     assert!(has_moved(&mut feed) && !has_moved(&mut other));
 }
+
+#[test]
+fn when_anything_may_have_moved_all_who_wait_look() {
+    let hub = Arc::new(Hub::new());
+    let mut watches = [
+        hub.watch(job(), Pace::Each),
+        hub.watch(job(), Pace::Calm),
+        hub.watch(Subject::Feed(Tenant(0)), Pace::Calm),
+        hub.watch(Subject::Feed(Tenant(1)), Pace::Calm),
+    ];
+    let mut publisher = Publisher::new(hub.clone(), CALM);
+    hub.publish_all();
+    for (member, is_end) in hub.take_moved() {
+        publisher.wake(member, is_end, Instant::now());
+    }
+    for watch in &mut watches {
+        assert!(has_moved(watch));
+    }
+    // Nobody is there: nothing is kept.
+    drop((watches, publisher));
+    hub.publish_all();
+    assert!(!hub.has_moved() && hub.topics() == 0);
+}

@@ -307,6 +307,18 @@ mod tests {
     }
 
     #[test]
+    fn when_jobs_may_have_come_everybody_looks() {
+        let claims = Arc::new(Claims::default());
+        let (both, one) = ([kind(0), kind(1)], [kind(1)]);
+        let wishes: [&[Kind]; 3] = [&both, &one, &both];
+        let mut workers: Vec<_> = wishes.map(|kinds| claims.register(Tenant::default(), kinds)).into_iter().collect();
+        claims.may_have_come();
+        assert!(workers.iter_mut().all(|worker| worker.called().now_or_never().is_some()));
+        workers.iter_mut().for_each(|worker| worker.looked(None));
+        assert!(workers.iter_mut().all(|worker| worker.called().now_or_never().is_none()), "once");
+    }
+
+    #[test]
     fn one_job_calls_one_and_the_first() {
         let claims = Arc::new(Claims::default());
         let mut workers: Vec<_> = (0..3).map(|_| claims.register(Tenant::default(), &[kind(0)])).collect();

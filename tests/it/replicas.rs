@@ -285,3 +285,35 @@ async fn figures_are_those_of_all() {
     assert_eq!(stats(all[1].clone()).await, told[0]);
     stop(all).await;
 }
+
+#[tokio::test]
+async fn a_place_in_the_feed_outlives_any_number_of_log_lines() {
+    let all = replicas(1).await;
+    let server = &all[0];
+    server.job("j", "k").await;
+    server.patch("j", json!({"stage": "news"})).await.is(200);
+    let mut feed = Events::open(server.get("/events")).await;
+    let place = feed.next().await.unwrap().id;
+    for _ in 0..3 {
+        server.pass(Duration::from_secs(601));
+        for number in 0..40 {
+            server.post("/jobs/j/logs", json!({"line": format!("line {number}")})).await.is(200);
+        }
+    }
+    // Entries without news are forgotten, but for the newest ones.
+    let forgotten = async {
+        const COUNT: &str = "SELECT count(*) FROM feed WHERE cardinality(changes) = 0 AND tenant = 0";
+        while server.value(COUNT).await.parse::<u64>().unwrap() > 60 {}
+    };
+    tokio::time::timeout(PATIENCE, forgotten).await.expect("old entries are forgotten");
+    let mut resumed = Events::open(server.get("/events").header("last-event-id", &place)).await;
+    let ready = resumed.next().await.unwrap();
+    assert_eq!((ready.name.as_str(), &ready.id), ("ready", &place));
+    // And whoever stayed hears of what comes.
+    server.patch("j", json!({"stage": "more news"})).await.is(200);
+    for feed in [&mut feed, &mut resumed] {
+        assert_eq!(feed.next().await.unwrap().data["stage"], "more news");
+    }
+    drop((feed, resumed));
+    stop(all).await;
+}
