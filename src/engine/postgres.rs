@@ -243,7 +243,7 @@ impl Engine for Postgres {
     }
 
     async fn attend(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
-        tokio::join!(self.tail(tell), self.notify(), self.listen(), self.keep_up(), self.watch_over());
+        tokio::join!(self.tail(tell), self.notify(), self.listen(), self.keep_up(), self.learn(), self.watch_over());
     }
 
     fn health(&self) -> Result<(), EngineError> {

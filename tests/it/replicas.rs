@@ -317,3 +317,25 @@ async fn a_place_in_the_feed_outlives_any_number_of_log_lines() {
     drop((feed, resumed));
     stop(all).await;
 }
+
+#[tokio::test]
+async fn how_long_a_job_takes_is_learnt_from_all() {
+    let all = replicas(2).await;
+    let [a, b] = [&all[0], &all[1]];
+    a.put("/jobs/first", json!({"kind": "k", "status": "processing"})).await.is(201);
+    a.pass(Duration::from_secs(20));
+    a.patch("first", json!({"status": "completed"})).await.is(200);
+    let learnt = async {
+        for number in 0.. {
+            let path = format!("/jobs/j-{number}");
+            let job = b.put(&path, json!({"kind": "k", "status": "processing"})).await.is(201).json();
+            if !job["eta_seconds"].is_null() {
+                return job["eta_seconds"].clone();
+            }
+        }
+        Value::Null
+    };
+    let eta = tokio::time::timeout(PATIENCE, learnt).await.expect("it is learnt");
+    assert!((19.0..=21.0).contains(&eta.as_f64().unwrap()), "{eta}");
+    stop(all).await;
+}

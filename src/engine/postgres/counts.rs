@@ -9,6 +9,7 @@ use std::{
 };
 
 use deadpool_postgres::Transaction;
+use tokio::time::{Duration, sleep};
 use tokio_postgres::Row;
 
 use super::{
@@ -25,6 +26,8 @@ use crate::{
     job::{Kind, Seconds, Status, Tenant},
 };
 
+/// Between two looks at what others have counted.
+const LEARN: Duration = Duration::from_secs(5);
 /// Rows that are folded in at once.
 const FOLD_ROWS: i64 = 1000;
 
@@ -149,6 +152,17 @@ pub(super) async fn fold(transaction: &Transaction<'_>) -> Result<bool, EngineEr
 }
 
 impl Postgres {
+    /// Learns what others count, for as long as it is polled.
+    pub(super) async fn learn(&self) {
+        loop {
+            sleep(LEARN).await;
+            match read(&self.connections).await {
+                Ok(all) => self.counts.take(all),
+                Err(error) => tracing::debug!(%error, "what others have counted is not known"),
+            }
+        }
+    }
+
     pub(super) async fn read_counts(&self) -> Result<Vec<Count>, EngineError> {
         Ok(read(&self.connections).await?.iter().flat_map(counts).collect())
     }

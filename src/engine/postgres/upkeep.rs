@@ -37,7 +37,11 @@ impl Postgres {
     /// Does some of it; whether there may be more.
     async fn keep_up_some(&self) -> Result<bool, EngineError> {
         let slow = || EngineError::Unavailable("PostgreSQL has not answered in time".into());
-        let kept_up = async { Ok(self.fold_some().await? | self.take_out_some().await?) };
+        // What is wrong with the one is nothing to the other.
+        let kept_up = async {
+            let (folded, taken_out) = (self.fold_some().await, self.take_out_some().await);
+            Ok(folded? | taken_out?)
+        };
         timeout(PATIENCE, kept_up).await.unwrap_or_else(|_| Err(slow()))
     }
 
