@@ -4,6 +4,7 @@
 //! Knows nothing of HTTP, of who waits for a job, or of what a change means: that was decided before.
 
 mod feed;
+mod pager;
 pub mod postgres;
 mod record;
 pub mod sqlite;

@@ -21,10 +21,10 @@ pub(super) use self::{
     feed::{Change, Gathered, How, Move, what_is_gone},
     head::Head,
     log::{LogRow, portions},
-    timeline::EntryRow,
+    timeline::{EntryRow, ROW_ENTRIES},
 };
 use super::EngineError;
-use crate::job::{Attempt, Job, Status, Tenant, Timestamp};
+use crate::job::{Attempt, Job, State, Status, Tenant, Timestamp};
 
 /// Which table a value belongs to; part of its checksum.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +150,11 @@ pub(super) fn numbered(tenant: Tenant, own: u64, own_bits: u32, what: &str) -> R
 pub(super) fn armed(armed_at: Option<Timestamp>, job: &Job, now: Timestamp) -> Option<Timestamp> {
     let deadline = job.deadline()?;
     Some(armed_at.filter(|at| *at <= deadline && *at > now).unwrap_or(deadline))
+}
+
+/// The rank of a job in the queue of its kind, and since when it waits there; the highest priority comes first.
+pub(super) fn queue_place(job: &Job) -> Option<(i64, i64)> {
+    (job.state == State::Queued).then(|| (-i64::from(job.spec.priority), sql(job.queued_at.0)))
 }
 
 /// The status of a number in the store.

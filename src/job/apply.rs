@@ -174,6 +174,12 @@ impl Job {
         !self.has_news_since(other) && self.log.count == other.log.count && self.log.dropped == other.log.dropped
     }
 
+    /// Whether it has come into the queue since it was so, or was not there; one that was taken and came back waits anew.
+    pub fn has_come_since(&self, earlier: Option<&Self>) -> bool {
+        let waits = |job: &Self| (job.state == State::Queued).then_some(job.attempt);
+        waits(self).is_some() && earlier.and_then(waits) != waits(self)
+    }
+
     /// Whether it tells a reader more than an earlier state of it did, its log aside.
     pub fn has_news_since(&self, earlier: &Self) -> bool {
         let Self {

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{Engine, EngineError, Found, Outcome, Stored, Write},
-    job::{Job, JobKey, LogLine, Spec, State},
+    job::{Job, JobKey, LogLine, Spec},
     metrics::StoreMetrics,
 };
 
@@ -158,9 +158,12 @@ impl Committer {
         let candidates = batch.candidates();
         let mut unknown = Vec::new();
         for work in batch.works_mut() {
+            // What was just read of a queue is newer than what memory has.
+            if let Some(stored) = candidates.get(&work.key) {
+                work.stand_on(stored.clone());
+                continue;
+            }
             match self.cache.get(&work.key) {
-                // What was just read of a queue is newer than what memory has.
-                _ if candidates.contains_key(&work.key) => work.stand_on(candidates[&work.key].clone()),
                 Some(snapshot) => work.recall(snapshot.stored().clone()),
                 None if work.is_made_here => {}
                 None => unknown.push(work),
@@ -270,10 +273,7 @@ impl Committer {
     fn publish_one(&self, key: &JobKey, before: Option<&Stored>, now: Option<Stored>) {
         let before = before.map(|stored| &*stored.job);
         let moved = Moved::of(before, now.as_ref().map(|stored| &*stored.job));
-        // Where it waits; one that was taken and came back meanwhile waits anew.
-        let waits = |job: &Job| (job.state == State::Queued).then_some(job.attempt);
-        let is_new_in_queue = |job: &&Arc<Job>| waits(job).is_some() && before.and_then(waits) != waits(job);
-        let has_come = now.as_ref().map(|stored| &stored.job).filter(is_new_in_queue).cloned();
+        let has_come = now.as_ref().map(|stored| &stored.job).filter(|job| job.has_come_since(before)).cloned();
         match now {
             Some(stored) => drop(self.cache.put(key.clone(), stored)),
             None => self.cache.remove(key),

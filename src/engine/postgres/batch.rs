@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
+use super::kinds;
 use crate::{
     engine::{
         EngineError, Keyed, Once, Place, Put, Stored, Write,
         record::{
-            self, AttemptRow, Change, Delta, Detail, EntryRow, Head, How, LogRow, Move, Table, armed, portions, sql,
+            self, AttemptRow, Change, Delta, Detail, EntryRow, Head, How, LogRow, Move, ROW_ENTRIES, Table, armed,
+            portions, queue_place, sql,
         },
     },
-    job::{Job, JobKey, Json, Labels, LogLine, State, TimelineEntry, Timestamp},
+    job::{Job, JobKey, Json, Kind, Labels, LogLine, Tenant, TimelineEntry, Timestamp},
 };
 
-/// Entries of a timeline in one row.
-const ROW_ENTRIES: usize = 64;
 /// Lines of a log that were trimmed are taken out whenever their number has passed a multiple of this.
 const TRIM_LINES: u64 = 1024;
 
@@ -87,8 +87,8 @@ pub(super) struct Batch {
     attempts: Attempts,
     deltas: Deltas,
     fed: Fed,
-    /// What the writes add to the counts, with the number of the job.
-    counted: Vec<(u64, Delta)>,
+    /// What the writes add to the counts, with the number of the job and the name of its kind.
+    counted: Vec<(u64, (Tenant, Kind), Delta)>,
 }
 
 /// How many parameters there are.
@@ -119,8 +119,8 @@ impl Batch {
     }
 
     /// What its writes add to the counts, but for those of these jobs.
-    pub(super) fn counted(&self, refused: &[i64]) -> impl Iterator<Item = &Delta> {
-        self.counted.iter().filter(|(job, _)| !refused.contains(&sql(*job))).map(|(_, delta)| delta)
+    pub(super) fn counted(&self, refused: &[i64]) -> impl Iterator<Item = (&(Tenant, Kind), &Delta)> {
+        self.counted.iter().filter(|(job, ..)| !refused.contains(&sql(*job))).map(|(_, name, delta)| (name, delta))
     }
 
     /// Adds a write of the job of this number and kind; the place is what the job has once it is committed.
@@ -143,9 +143,9 @@ impl Batch {
             let replaces = replaces.map(|at| sql(at.0));
             self.keys.push((sql(number), tenant.cast_signed(), name.clone(), sql(expires_at.0), replaces, body));
         }
-        if let Some(delta) = Delta::of(write, kind, now) {
+        if let (Some(delta), Some(name)) = (Delta::of(write, kind, now), kinds::name(write)) {
             self.deltas.push((sql(number), sealed(Table::Tallies, 0, &delta)?));
-            self.counted.push((number, delta));
+            self.counted.push((number, name, delta));
         }
         self.feed(write, number)?;
         Ok(place)
@@ -248,10 +248,7 @@ impl Batch {
 
     /// Moves a job from where it stood in its kind's queue to where it stands.
     fn queue(&mut self, number: u64, kind: i64, before: Option<&Job>, job: &Job) {
-        // The highest priority first.
-        let place =
-            |job: &Job| (job.state == State::Queued).then(|| (-i64::from(job.spec.priority), sql(job.queued_at.0)));
-        let (from, to) = (before.and_then(place), place(job));
+        let (from, to) = (before.and_then(queue_place), queue_place(job));
         if from == to {
             return;
         }

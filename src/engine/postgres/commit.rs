@@ -52,7 +52,7 @@ impl Postgres {
             places.push(Some((number, batch.add(write, number, kind, now)?)));
         }
         let refused = self.send(&batch, now).await?;
-        self.counts.add(batch.counted(&refused), &self.kinds);
+        self.counts.add(batch.counted(&refused));
         self.outcomes(writes, &places, &refused).await
     }
 

@@ -16,7 +16,6 @@ use super::{
     Postgres,
     connect::{Connections, column},
     error::fault,
-    kinds::Kinds,
 };
 use crate::{
     engine::{
@@ -53,13 +52,13 @@ impl Counts {
     }
 
     /// Takes what a commit of this process has added.
-    pub(super) fn add<'a>(&self, deltas: impl Iterator<Item = &'a Delta>, kinds: &Kinds) {
+    pub(super) fn add<'a>(&self, deltas: impl Iterator<Item = (&'a (Tenant, Kind), &'a Delta)>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for delta in deltas {
+        for (name, delta) in deltas {
             let counted = known.entry(delta.kind).or_default();
             counted.add(delta);
-            if let Some(name) = delta.has_ends().then(|| kinds.name(delta.kind)).flatten() {
-                self.usual.learn(name, &counted.tally);
+            if delta.has_ends() {
+                self.usual.learn(name.clone(), &counted.tally);
             }
         }
     }

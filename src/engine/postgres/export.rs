@@ -92,7 +92,7 @@ async fn histories(
     (first, last): (i64, i64),
 ) -> Result<HashMap<u64, History>, EngineError> {
     const ATTEMPTS: &str = "SELECT job, body FROM attempts WHERE job >= $1 AND job <= $2 ORDER BY job, attempt";
-    const ENTRIES: &str = "SELECT job, last, body FROM timeline_rows WHERE job >= $1 AND job <= $2 ORDER BY job, last";
+    const ENTRIES: &str = "SELECT job, body FROM timeline_rows WHERE job >= $1 AND job <= $2 ORDER BY job, last";
     let mut histories = HashMap::<_, History>::new();
     for row in transaction.query(ATTEMPTS, &[&first, &last]).await.map_err(|error| fault(&error))? {
         let number = column::<i64>(&row, 0)?.cast_unsigned();

@@ -13,24 +13,9 @@ use crate::{
 
 /// Those that this process has met.
 #[derive(Debug, Default)]
-pub(super) struct Kinds(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    numbers: HashMap<(Tenant, Kind), i64>,
-    names: HashMap<i64, (Tenant, Kind)>,
-}
+pub(super) struct Kinds(Mutex<HashMap<(Tenant, Kind), i64>>);
 
 impl Kinds {
-    /// The kind of a number that this process has met.
-    pub(super) fn name(&self, number: i64) -> Option<(Tenant, Kind)> {
-        self.lock().names.get(&number).cloned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The kind of each write's job, which is made when it is new; `None` when there may be no more.
     pub(super) async fn of(
         &self,
@@ -41,22 +26,25 @@ impl Kinds {
         let names: Vec<_> = writes.iter().map(name).collect();
         let unknown: BTreeSet<_> = {
             let known = self.lock();
-            names.iter().flatten().filter(|name| !known.numbers.contains_key(*name)).cloned().collect()
+            names.iter().flatten().filter(|name| !known.contains_key(*name)).cloned().collect()
         };
         for (tenant, kind) in unknown {
             if let Some(number) = make(connections, tenant, &kind, kinds_max).await? {
-                let mut known = self.lock();
-                known.names.insert(number, (tenant, kind.clone()));
-                known.numbers.insert((tenant, kind), number);
+                self.lock().insert((tenant, kind), number);
             }
         }
         let known = self.lock();
         // What has no job to be of a kind is refused anyway.
-        Ok(names.iter().map(|name| name.as_ref().map_or(Some(0), |name| known.numbers.get(name).copied())).collect())
+        Ok(names.iter().map(|name| name.as_ref().map_or(Some(0), |name| known.get(name).copied())).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Tenant, Kind), i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn name(write: &Write) -> Option<(Tenant, Kind)> {
+/// The kind of the job that a write is about, if that is known.
+pub(super) fn name(write: &Write) -> Option<(Tenant, Kind)> {
     let kind = match (&write.put, &write.before) {
         (Put::New { job, .. } | Put::Changed(job), _) => &job.spec.kind,
         (Put::Deleted { .. }, Some(before)) => &before.job.spec.kind,
@@ -78,13 +66,13 @@ async fn make(
          WHERE (SELECT count(*) FROM kinds WHERE tenant = $1) < $3 ON CONFLICT (tenant, name) DO NOTHING";
     let (owner, name) = (tenant.0.cast_signed(), kind.as_str());
     let kinds_max = i64::try_from(kinds_max).unwrap_or(i64::MAX);
-    for text in [None, Some(MAKE)] {
-        if let Some(text) = text {
-            connections.rows(text, &[&owner, &name, &kinds_max]).await?;
-        }
-        if let Some(row) = connections.row(KNOWN, &[&owner, &name]).await? {
-            return column(&row, 0).map(Some);
-        }
+    let known = async || {
+        let row = connections.row(KNOWN, &[&owner, &name]).await?;
+        row.map(|row| column(&row, 0)).transpose()
+    };
+    if let Some(number) = known().await? {
+        return Ok(Some(number));
     }
-    Ok(None)
+    connections.rows(MAKE, &[&owner, &name, &kinds_max]).await?;
+    known().await
 }

@@ -13,7 +13,7 @@ use super::{
     read,
 };
 use crate::{
-    engine::{Cursor, EngineError, ListQuery, Order, Page, Stored, record::sql},
+    engine::{EngineError, ListQuery, Order, Page, Stored, pager::Pager, record::sql},
     job::{Status, Tenant},
 };
 
@@ -25,32 +25,19 @@ const CHUNK: usize = 256;
 impl Postgres {
     pub(super) async fn read_page(&self, query: &ListQuery) -> Result<Page, EngineError> {
         let source = self.source(query).await?;
-        let mut jobs = Vec::new();
-        let mut looked = 0;
-        let mut cursor = query.after.map_or_else(|| query.start(), |after| after.0);
-        let mut last_taken = cursor;
+        let mut pager = Pager::new(query);
         // Most pages are filled with the first jobs that are looked at.
         let mut wanted = query.jobs_max.saturating_add(1).min(CHUNK);
         loop {
-            let chunk = self.chunk(&source, query, cursor, wanted).await?;
+            let chunk = self.chunk(&source, query, pager.at(), wanted).await?;
             let is_last = chunk.len() < wanted;
             for stored in chunk {
-                if looked == query.scan_max {
-                    return Ok(Page { jobs, next: Some(Cursor(cursor)) });
+                if pager.is_spent() || !pager.takes(stored.place.number, stored.job) {
+                    return Ok(pager.page());
                 }
-                looked += 1;
-                let number = stored.place.number;
-                if query.wants(&stored.job) {
-                    if jobs.len() == query.jobs_max {
-                        return Ok(Page { jobs, next: Some(Cursor(last_taken)) });
-                    }
-                    jobs.push(stored.job);
-                    last_taken = number;
-                }
-                cursor = number;
             }
             if is_last {
-                return Ok(Page { jobs, next: None });
+                return Ok(pager.last_page());
             }
             wanted = CHUNK;
         }

@@ -100,7 +100,7 @@ impl Postgres {
     }
 
     pub(super) async fn read_timeline(&self, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError> {
-        const ENTRIES: &str = "SELECT last, body FROM timeline_rows WHERE job = $1 AND last <= $2
+        const ENTRIES: &str = "SELECT body FROM timeline_rows WHERE job = $1 AND last <= $2
              AND EXISTS (SELECT FROM heads WHERE job = $1) ORDER BY last";
         let (number, count) = (stored.place.number, stored.place.timeline.entries);
         let rows = self.connections.rows(ENTRIES, &[&sql(number), &sql(count)]).await?;
@@ -128,11 +128,10 @@ impl Postgres {
         let (number, log) = (stored.place.number, &stored.job.log);
         let mut window = Window { lines: Vec::new(), bytes: 0, slice };
         // The last row may have lines that were added since.
-        let (text, mut at) = match slice.from {
-            LogEnd::After(after) => (ON, after.max(log.dropped)),
-            LogEnd::Newest => (BACK, i64::MAX.cast_unsigned()),
+        let (text, after, mut at) = match slice.from {
+            LogEnd::After(after) => (ON, after.max(log.dropped), after.max(log.dropped)),
+            LogEnd::Newest => (BACK, log.dropped, i64::MAX.cast_unsigned()),
         };
-        let after = if let LogEnd::After(after) = slice.from { after.max(log.dropped) } else { log.dropped };
         loop {
             let rows = self.connections.rows(text, &[&sql(number), &sql(at), &LOG_ROWS]).await?;
             for row in &rows {
@@ -189,9 +188,9 @@ pub(super) fn attempt(number: u64, row: &Row, at: usize) -> Result<PastAttempt, 
     record::open::<AttemptRow<'_>>(Table::Attempts, number, column(row, at)?)?.past(number)
 }
 
-/// The entries in a row of a timeline: the number of the last one and the sealed ones.
+/// The entries in a row of a timeline.
 pub(super) fn timeline(number: u64, row: &Row, at: usize) -> Result<Vec<TimelineEntry>, EngineError> {
-    let entries: Vec<EntryRow<'_>> = record::open(Table::TimelineRows, number, column(row, at + 1)?)?;
+    let entries: Vec<EntryRow<'_>> = record::open(Table::TimelineRows, number, column(row, at)?)?;
     entries.into_iter().map(|entry| entry.entry(number)).collect()
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{labels, status_of};
 use crate::{
     engine::{Elsewhere, EngineError, Gone, Moved, MovedElsewhere, Past, Put, Write},
-    job::{Job, JobId, JobKey, Kind, Labels, State, Status, Tenant},
+    job::{Job, JobId, JobKey, Kind, Labels, Status, Tenant},
 };
 
 /// How a job moved.
@@ -69,8 +69,7 @@ impl<'a> Move<'a> {
         if before.map(|job| job.version) == now.map(|job| job.version) {
             return None;
         }
-        let waits = |job: &Job| (job.state == State::Queued).then_some(job.attempt);
-        let has_come = now.filter(|job| waits(job).is_some() && before.and_then(waits) != waits(job));
+        let has_come = now.filter(|job| job.has_come_since(before));
         Some(Self {
             id: write.key.id.as_str().into(),
             is_end: now.is_none_or(Job::is_done),

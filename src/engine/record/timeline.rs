@@ -10,6 +10,9 @@ use crate::{
     job::{Actor, Attempt, Stage, TimelineEntry, TimelineEvent, Timestamp},
 };
 
+/// Entries in one row: what one commit adds beyond that makes more of them.
+pub(in crate::engine) const ROW_ENTRIES: usize = 64;
+
 /// An entry as it is stored.
 #[derive(Serialize, Deserialize)]
 pub(in crate::engine) struct EntryRow<'a> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::{error::fault, read};
 use crate::{
-    engine::{Cursor, EngineError, ListQuery, Order, Page, record::sql},
+    engine::{EngineError, ListQuery, Order, Page, pager::Pager, record::sql},
     job::{Kind, Status, Tenant},
 };
 
@@ -21,31 +21,22 @@ const CHUNK: usize = 256;
 /// One page.
 pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, EngineError> {
     let source = Source::choose(connection, query)?;
-    let mut jobs = Vec::new();
-    let mut looked = 0;
-    let mut cursor = query.after.map_or_else(|| query.start(), |after| after.0);
-    let mut last_taken = cursor;
+    let mut pager = Pager::new(query);
     loop {
-        let chunk = source.next(connection, query, cursor)?;
+        let chunk = source.next(connection, query, pager.at())?;
         if chunk.is_empty() {
-            return Ok(Page { jobs, next: None });
+            return Ok(pager.last_page());
         }
         for number in chunk {
-            if looked == query.scan_max {
-                return Ok(Page { jobs, next: Some(Cursor(cursor)) });
+            if pager.is_spent() {
+                return Ok(pager.page());
             }
-            looked += 1;
             // Chosen from an index of the same moment, so it is there.
             let stored = read::job(connection, number, false)?;
             let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
-            if query.wants(&stored.job) {
-                if jobs.len() == query.jobs_max {
-                    return Ok(Page { jobs, next: Some(Cursor(last_taken)) });
-                }
-                jobs.push(stored.job);
-                last_taken = number;
+            if !pager.takes(number, stored.job) {
+                return Ok(pager.page());
             }
-            cursor = number;
         }
     }
 }

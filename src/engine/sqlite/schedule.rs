@@ -12,9 +12,9 @@ use super::{
 use crate::{
     engine::{
         EngineError, QueueQuery, Stored,
-        record::{Head, sql},
+        record::{Head, queue_place, sql},
     },
-    job::{Job, JobKey, State, Timestamp},
+    job::{Job, JobKey, Timestamp},
 };
 
 /// Moves a job from where it was armed to where it is.
@@ -47,9 +47,7 @@ pub(super) fn queue(
 ) -> Result<(), EngineError> {
     const LEAVE: &str = "DELETE FROM queue WHERE kind = ?1 AND rank = ?2 AND queued_at = ?3 AND job = ?4";
     const ENTER: &str = "INSERT INTO queue VALUES (?1, ?2, ?3, ?4)";
-    // The highest priority first.
-    let place = |job: &Job| (job.state == State::Queued).then(|| (-i64::from(job.spec.priority), sql(job.queued_at.0)));
-    let (from, to) = (before.and_then(place), job.and_then(place));
+    let (from, to) = (before.and_then(queue_place), job.and_then(queue_place));
     if from == to {
         return Ok(());
     }

@@ -13,15 +13,13 @@ use super::{
 use crate::{
     engine::{
         EngineError, Stored, TimelinePlace,
-        record::{self, EntryRow, Table, sql},
+        record::{self, EntryRow, ROW_ENTRIES, Table, sql},
     },
     job::TimelineEntry,
 };
 
 /// A job keeps two times so many entries at the least, but for those of a row, and three times and a row at the most.
 const STRIDE: u64 = 160;
-/// Entries in one row: what one commit adds beyond that makes more of them.
-pub(super) const ROW_ENTRIES: usize = 64;
 /// So many entries are always kept.
 const KEPT: usize = 256;
 const _: () = assert!(KEPT < 2 * STRIDE as usize - ROW_ENTRIES + 1);

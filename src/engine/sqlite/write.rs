@@ -20,7 +20,7 @@ use super::{
 use crate::{
     engine::{
         EngineError, Keyed, Once, Outcome, Place, Put, Stored, Usual, Write,
-        record::{self, Detail, Head, LogRow, OWN_BITS, Table, armed, numbered, portions, sql},
+        record::{self, Detail, Head, LogRow, OWN_BITS, ROW_ENTRIES, Table, armed, numbered, portions, sql},
     },
     job::{Attempt, Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
 };
@@ -402,7 +402,7 @@ impl Tables {
         write: &Write,
     ) -> Result<Vec<NewEntries>, EngineError> {
         let mut rows = Vec::new();
-        for entries in write.history.timeline.chunks(timeline::ROW_ENTRIES) {
+        for entries in write.history.timeline.chunks(ROW_ENTRIES) {
             let row = self.timeline_rows.take(connection)?;
             let prev = place.timeline.tail;
             let (next, over) = timeline::link(place.timeline, row, entries.len());
@@ -419,7 +419,7 @@ impl Tables {
         rows: &[NewEntries],
         write: &Write,
     ) -> Result<(), EngineError> {
-        let entries = write.history.timeline.chunks(timeline::ROW_ENTRIES);
+        let entries = write.history.timeline.chunks(ROW_ENTRIES);
         for (NewEntries { row, prev, over }, entries) in rows.iter().zip(entries) {
             timeline::put(connection, job, (*prev, *row), entries, &mut self.buffer)?;
             if let Some(over) = over {
