@@ -6,6 +6,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod postgres;
+pub(crate) mod script;
 
 use std::{
     io::{Read, Write},

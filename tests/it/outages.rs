@@ -14,9 +14,9 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
-use crate::harness::{PATIENCE, Server, postgres::Database};
+use crate::harness::{PATIENCE, Server, postgres::Database, script::aside};
 
 /// What became of lines that were sent, each once and in its own request.
 #[derive(Debug, Default)]
@@ -152,15 +152,14 @@ async fn until_written(server: &Server, id: &str) -> Duration {
     begun.elapsed()
 }
 
-/// Kills a database and starts it again, on a thread that may wait for that.
-async fn restart(mut database: Database, pause: Duration) -> Database {
-    let restart = move || {
+/// Kills a database and starts it again after a while.
+async fn restart(database: Database, pause: Duration) -> Database {
+    let restart = move |database: &mut Database| {
         database.kill();
         std::thread::sleep(pause);
         database.restart();
-        database
     };
-    tokio::task::spawn_blocking(restart).await.unwrap()
+    aside(database, restart).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,17 +202,13 @@ async fn connections_that_are_ended_cost_no_change() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_is_told_of_in_time_and_reads_come_back_too() {
-    let (mut database, server) = start(&["fsync=off"], |config| {
+    let (database, server) = start(&["fsync=off"], |config| {
         config.postgres.connect_seconds = 1;
         config.postgres.commit_seconds = 2;
     })
     .await;
     server.job("j", "k").await;
-    let load: JoinHandle<Database> = tokio::task::spawn_blocking(move || {
-        database.kill();
-        database
-    });
-    let database = load.await.unwrap();
+    let database = aside(database, Database::kill).await;
     until_ready(&server, false).await;
     server.get("/readyz").await.refused(503, "storage_unavailable");
     assert_eq!(server.get("/health").await.is(200).json()["store"]["status"], "unavailable");
@@ -225,12 +220,7 @@ async fn a_database_that_is_away_is_told_of_in_time_and_reads_come_back_too() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     answer.refused(503, "storage_unavailable");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    let mut database = database;
-    let database = tokio::task::spawn_blocking(move || {
-        database.restart();
-        database
-    });
-    let database = database.await.unwrap();
+    let database = aside(database, Database::restart).await;
     until_ready(&server, true).await;
     assert_eq!(server.read("j").await["version"], 1);
     server.patch("j", json!({"stage": "x"})).await.is(200);
@@ -312,14 +302,10 @@ async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_keep_their_jobs_when_the_database_was_away_for_longer_than_their_leases() {
-    let (mut database, server) = start(&["fsync=off"], |_| {}).await;
+    let (database, server) = start(&["fsync=off"], |_| {}).await;
     let leased = json!({"kind": "k", "status": "processing", "lease_seconds": 30});
     server.put("/jobs/j", leased).await.is(201);
-    let killed = move || {
-        database.kill();
-        database
-    };
-    let mut database = tokio::task::spawn_blocking(killed).await.unwrap();
+    let database = aside(database, Database::kill).await;
     until_ready(&server, false).await;
     // It is away for so long by the clock of the story, and for a while by that on the wall.
     server.pass(Duration::from_secs(31));
@@ -327,11 +313,7 @@ async fn workers_keep_their_jobs_when_the_database_was_away_for_longer_than_thei
     while begun.elapsed() < Duration::from_millis(1200) {
         server.get("/readyz").await.is(503);
     }
-    let restarted = move || {
-        database.restart();
-        database
-    };
-    let _database = tokio::task::spawn_blocking(restarted).await.unwrap();
+    let _database = aside(database, Database::restart).await;
     until_ready(&server, true).await;
     server.pass(Duration::from_secs(29));
     // The sweep has come by in the meantime.

@@ -1,41 +1,28 @@
 //! The cluster of `examples/cluster`: processes of their own, which can be killed.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::SocketAddr,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::Arc,
-};
+use std::{net::SocketAddr, process::Command, sync::Arc};
 
-use super::Server;
+use super::{Server, script::Script};
 
 /// Three replicas behind a balancer, on a database with a synchronous standby. All of it is gone when this is.
 pub(crate) struct Cluster {
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    script: Child,
+    script: Script,
     port: u16,
 }
 
 impl Cluster {
     /// Starts it, at ports that are free.
     pub(crate) fn start() -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/cluster/run");
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/cluster/run");
         // Below the ports that the system gives to connections; two tests of one process do not meet, and of others hardly.
         let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
         for port in (first..first + 2_000).step_by(10) {
-            let mut command = Command::new(script);
+            let mut command = Command::new(program);
             command.args(["--port", &port.to_string(), "--milepost", env!("CARGO_BIN_EXE_milepost")]);
-            command.env_remove("MILEPOST_FAILOVERS").stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut script = command.spawn().unwrap();
-            let commands = script.stdin.take();
-            let mut answers = BufReader::new(script.stdout.take().unwrap());
-            let mut line = String::new();
-            answers.read_line(&mut line).unwrap();
+            let (script, line) = Script::start(command.env_remove("MILEPOST_FAILOVERS"));
             if line.starts_with("http://") {
-                return Self { commands, answers, script, port };
+                return Self { script, port };
             }
-            script.wait().unwrap();
         }
         panic!("the cluster does not start: `make test` installs what it needs; what it says is above");
     }
@@ -56,17 +43,6 @@ impl Cluster {
 
     /// Has it do something, see the script.
     pub(crate) fn say(&mut self, command: &str) {
-        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer.trim(), format!("{command}: done"));
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        drop(self.commands.take());
-        // It has nothing else to do then.
-        let _ended = self.script.wait();
+        self.script.say(command);
     }
 }

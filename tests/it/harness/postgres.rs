@@ -1,8 +1,7 @@
 //! PostgreSQL for tests: one server for all of this process, each of which has a store of its own in it, or one of its own.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::Command,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -11,27 +10,21 @@ use std::{
 
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
-/// A server that is gone when this is, or this process: its script waits for the end of its input.
+use super::script::Script;
+
+/// A server that is gone when this is, or this process.
 pub(crate) struct Database {
     url: String,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    script: Child,
+    script: Script,
 }
 
 impl Database {
     /// A server with these settings beside the script's own.
     pub(crate) fn start(settings: &[&str]) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-postgres");
-        let mut command = Command::new(script);
-        command.args(settings).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut script = command.spawn().unwrap();
-        let commands = script.stdin.take();
-        let mut answers = BufReader::new(script.stdout.take().unwrap());
-        let mut url = String::new();
-        answers.read_line(&mut url).unwrap();
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-postgres");
+        let (script, url) = Script::start(Command::new(program).args(settings));
         assert!(url.starts_with("postgres://"), "no PostgreSQL: `make test` installs it; what it says is above");
-        Self { url: url.trim().to_owned(), commands, answers, script }
+        Self { url, script }
     }
 
     /// Where it is.
@@ -51,27 +44,12 @@ impl Database {
 
     /// Kills it, as a crash would.
     pub(crate) fn kill(&mut self) {
-        self.say("kill");
+        self.script.say("kill");
     }
 
     /// Starts it again.
     pub(crate) fn restart(&mut self) {
-        self.say("start");
-    }
-
-    fn say(&mut self, command: &str) {
-        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer.trim(), format!("{command}: done"));
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        drop(self.commands.take());
-        // It has nothing else to do then.
-        let _ended = self.script.wait();
+        self.script.say("start");
     }
 }
 

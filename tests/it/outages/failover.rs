@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use super::{Load, until_written};
-use crate::harness::{Server, cluster::Cluster};
+use crate::harness::{Server, cluster::Cluster, script::aside};
 
-/// Has a cluster do something, on a thread that may wait for it.
-async fn say(mut cluster: Cluster, commands: &'static [&'static str]) -> Cluster {
-    let say = move || {
-        commands.iter().for_each(|command| cluster.say(command));
-        cluster
-    };
-    tokio::task::spawn_blocking(say).await.unwrap()
+/// Has a cluster do something.
+async fn say(cluster: Cluster, commands: &'static [&'static str]) -> Cluster {
+    aside(cluster, |cluster| commands.iter().for_each(|command| cluster.say(command))).await
 }
 
 /// So many fail-overs, each with a restart after it, under load; how long changes were not taken after a promotion, at the most.
