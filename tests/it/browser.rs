@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use self::chromium::Chromium;
 use crate::{
-    crash::process::{Launch, Server},
+    campaign::process::{Launch, Server},
     docs::example,
 };
 

@@ -6,10 +6,12 @@ mod harness;
 
 mod batch;
 mod browser;
+#[path = "../campaign/mod.rs"]
+mod campaign;
 mod claim;
 mod commands;
 mod connections;
-mod crash;
+
 mod create;
 mod deadlines;
 mod docs;

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::process::{Launch, PATIENCE, Server};
+use crate::campaign::process::{Launch, PATIENCE, Server};
 use crate::random::Random;
 
 const WORKERS: usize = 20;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Findings, Kind, Violation};
-use crate::crash::{
+use crate::campaign::crash::{
     history::{Answer, Event, History, Id, OpId, Request, Run, Seen, Sight, Tick, What},
     words::Mark,
 };

@@ -5,7 +5,7 @@ use super::{
     Findings, Kind,
     book::{Answered, Book, Job, Op},
 };
-use crate::crash::history::{Answer, OpId, Tick, What};
+use crate::campaign::crash::history::{Answer, OpId, Tick, What};
 
 /// Stands for the state after the last version of a deleted job.
 pub(super) const GONE: u64 = u64::MAX;

@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::{
     client::Client,
     history::{Event, Seen, Sight},
-    process, wire,
+    wire,
     words::Line,
 };
+use crate::campaign::process;
 
 /// Exports the store and records it as one more reader's sight of every job. Nobody may be writing.
 pub(super) async fn export(store: &Path, client: &Client) {

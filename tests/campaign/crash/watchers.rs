@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
-use super::process::{Launch, PATIENCE, Server};
+use crate::campaign::process::{Launch, PATIENCE, Server};
 use crate::random::Random;
 
 const LINES: u64 = 20_000;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Api, Heard};
-use crate::crash::process::Launch;
+use crate::campaign::process::Launch;
 
 /// What the disk has after a failed sync is nobody's knowledge, and syncing again would only seem to help: nothing is
 /// acknowledged any more, and a restart looks at what is there.

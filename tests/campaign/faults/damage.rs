@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Api;
-use crate::{crash::process::Launch, random::Random, stream::Events};
+use crate::{campaign::process::Launch, random::Random, stream::Events};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_refused() {

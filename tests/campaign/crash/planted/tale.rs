@@ -1,6 +1,6 @@
 //! Records of servers that never were, told step by step.
 
-use crate::crash::{
+use crate::campaign::crash::{
     checker::{Kind, check},
     history::{Answer, Event, Facts, History, Id, Lines, OpId, Patch, Run, Seen, Sight, Status, Tick, What},
     words::{Line, Mark},

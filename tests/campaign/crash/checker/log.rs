@@ -7,7 +7,7 @@ use super::{
     Findings, Kind,
     book::{Book, Job, Op},
 };
-use crate::crash::{
+use crate::campaign::crash::{
     history::{Answer, Lines, Tick},
     words::Line,
 };

@@ -11,7 +11,7 @@ use super::{
     log::Log,
     order::{GONE, Item, acknowledged},
 };
-use crate::crash::{
+use crate::campaign::crash::{
     history::{Answer, Facts, Lines, OpId, Status, Tick, What},
     words::Mark,
 };

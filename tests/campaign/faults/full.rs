@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Api, Heard};
-use crate::crash::process::{Launch, Server};
+use crate::campaign::process::{Launch, Server};
 
 /// A small disk of its own, with something on it that takes room and can go.
 struct SmallDisk(TempDir);

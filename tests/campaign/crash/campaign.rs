@@ -18,11 +18,13 @@ use super::{
     commons::Commons,
     history::{Event, Run},
     inspect,
-    process::{Killed, Launch, PATIENCE, Server},
     reader::{ReadBack, Reader},
     writer::Writer,
 };
-use crate::random::Random;
+use crate::{
+    campaign::process::{Killed, Launch, PATIENCE, Server},
+    random::Random,
+};
 
 const WRITERS: u32 = 16;
 const READERS: u32 = 3;

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 
 use super::{
     history::{Answer, Event, History, Id, OpId, Request, Run, Sight, Tick, What},
-    process::PATIENCE,
     wire::{self, Body, Reply},
 };
+use crate::campaign::process::PATIENCE;
 
 /// Where the server is in its present life, or each of its replicas; `None` while it is dead.
 pub(super) type Address = Option<(Run, Vec<String>)>;
