@@ -1,15 +1,20 @@
 # What a developer runs; `make help` lists it.
 
 # Debian packages that tests call: ffmpeg for real workers, sqlite3 as a second opinion on the store, strace to inject
-# I/O errors, postgresql for the engine on it, and what runs the examples of the documentation: chromium, curl, python3.
-TEST_PACKAGES := chromium curl ffmpeg nginx openssl postgresql python3 sqlite3 strace
+# I/O errors, faketime and fuse3 for clocks and disks that fail, postgresql for the engine on it, and what runs the examples of
+# the documentation: chromium, curl, python3.
+TEST_PACKAGES := chromium curl faketime ffmpeg fuse3 nginx openssl postgresql python3 sqlite3 strace
 # How often `make crash` kills the server.
 KILLS ?= 500
+# How often `make power` cuts the power.
+CUTS ?= 1000
+# How long `make soak` works on each engine.
+MINUTES ?= 30
 # How often `make failover` kills the primary.
 FAILOVERS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash failover replicas transfer help
+.PHONY: run test check bench demo fmt crash power soak failover replicas transfer help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -40,6 +45,14 @@ fmt: ## format the code
 
 crash: ## the long campaign: kill -9 under load, KILLS=500 times
 	MILEPOST_CRASH_KILLS=$(KILLS) cargo test --release --locked --test it -- --ignored --nocapture crash_campaign
+
+power: ## the long campaign: the machine loses its power under load, CUTS=1000 times
+	scripts/install-packages fuse3
+	MILEPOST_POWER_CUTS=$(CUTS) cargo test --release --locked --test it -- --ignored --nocapture power_campaign
+
+soak: ## the long campaign: work for MINUTES=30 on each engine, with done jobs removed; nothing may grow
+	scripts/install-packages postgresql
+	MILEPOST_SOAK_MINUTES=$(MINUTES) cargo test --release --locked --test it -- --ignored --nocapture soak_campaign
 
 failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often
 	scripts/install-packages nginx openssl postgresql python3

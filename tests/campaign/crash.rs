@@ -2,7 +2,7 @@
 //!
 //! An oracle stands outside: clients change and read jobs over HTTP, everything they ask and hear is recorded, and a pure
 //! checker says afterwards which promise was broken. kill -9 shows that nothing is acknowledged before the system has it
-//! and that recovery finds it; it does not show that the disk has it, which only losing power would.
+//! and that recovery finds it; that the disk has it is for those campaigns to show in which the machine loses its power.
 
 mod campaign;
 mod checker;
@@ -21,7 +21,7 @@ mod writer;
 use std::{env, time::Duration};
 
 use self::{
-    campaign::{Mood, Plan, Report},
+    campaign::{Fate, Mood, Plan, Report},
     checker::Kind,
     workers::Ground,
 };
@@ -30,23 +30,15 @@ use crate::harness::postgres;
 /// A campaign has enough to do with two threads; more would take them from the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_load_loses_nothing() {
-    let plan = Plan {
-        seed: seed(),
-        kills: 50,
-        mood: Mood::Acknowledgements(400),
-        check_every: 10,
-        forgetful: false,
-        database: None,
-    };
+    let plan = Plan { seed: seed(), kills: 50, check_every: 10, fate: Fate::Killed(Mood::Acknowledgements(400)) };
     blameless(plan).await;
 }
 
 /// Three replicas on one database, which die together; what one acknowledges or tells the others must know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_die_lose_nothing_and_tell_the_same() {
-    let mood = Mood::Acknowledgements(1500);
-    let database = Some(postgres::empty_store().await);
-    blameless(Plan { seed: seed(), kills: 5, mood, check_every: 5, forgetful: false, database }).await;
+    let fate = Fate::Together(Mood::Acknowledgements(1500), postgres::empty_store().await);
+    blameless(Plan { seed: seed(), kills: 5, check_every: 5, fate }).await;
 }
 
 /// `make replicas`: the same for long, MILEPOST_CRASH_KILLS times.
@@ -54,9 +46,8 @@ async fn replicas_that_die_lose_nothing_and_tell_the_same() {
 #[ignore = "takes minutes"]
 async fn replicas_campaign() {
     let kills = env::var("MILEPOST_CRASH_KILLS").map_or(100, |kills| kills.parse().expect("a number of kills"));
-    let database = Some(postgres::empty_store().await);
-    let mood = Mood::Time(Duration::from_millis(1500));
-    blameless(Plan { seed: seed(), kills, mood, check_every: 50, forgetful: false, database }).await;
+    let fate = Fate::Together(Mood::Time(Duration::from_millis(1500)), postgres::empty_store().await);
+    blameless(Plan { seed: seed(), kills, check_every: 50, fate }).await;
     workers::each_job_is_finished_once(seed(), 5_000, Ground::Replicas(postgres::empty_store().await)).await;
 }
 
@@ -82,30 +73,53 @@ async fn claimed_jobs_are_finished_once_whichever_replica_dies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn crash_campaign() {
-    /// The record and the time it takes to check grow with the square of these.
-    const KILLS_OF_ONE_STORE: u32 = 100;
-    let mood = Mood::Time(Duration::from_millis(1500));
-    let mut seed = seed();
-    let mut left = env::var("MILEPOST_CRASH_KILLS").map_or(500, |kills| kills.parse().expect("a number of kills"));
-    while left > 0 {
-        let kills = left.min(KILLS_OF_ONE_STORE);
-        blameless(Plan { seed, kills, mood, check_every: 50, forgetful: false, database: None }).await;
-        left -= kills;
-        seed += 1;
-    }
+    let kills = env::var("MILEPOST_CRASH_KILLS").map_or(500, |kills| kills.parse().expect("a number of kills"));
+    again_and_again(kills, &Fate::Killed(Mood::Time(Duration::from_millis(1500)))).await;
+}
+
+/// What was not synced when the power goes is there afterwards in part, or not at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_that_is_lost_loses_nothing() {
+    let fate = Fate::PowerLost { operations: 300, syncs: true };
+    blameless(Plan { seed: seed(), kills: 20, check_every: 10, fate }).await;
+}
+
+/// `make power`: MILEPOST_POWER_CUTS times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn power_campaign() {
+    let cuts = env::var("MILEPOST_POWER_CUTS").map_or(1000, |cuts| cuts.parse().expect("a number of cuts"));
+    again_and_again(cuts, &Fate::PowerLost { operations: 1200, syncs: true }).await;
+}
+
+/// The negative control: a disk that only says that it has synced is found out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_does_not_sync_is_found_out() {
+    let fate = Fate::PowerLost { operations: 600, syncs: false };
+    found_out(Plan { seed: seed(), kills: 10, check_every: 1, fate }).await;
 }
 
 /// The negative control: a store that loses the last of what it acknowledged is found out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_forgets_is_found_out() {
-    let plan = Plan {
-        seed: seed(),
-        kills: 5,
-        mood: Mood::Acknowledgements(600),
-        check_every: 1,
-        forgetful: true,
-        database: None,
-    };
+    let fate = Fate::Forgotten(Mood::Acknowledgements(600));
+    found_out(Plan { seed: seed(), kills: 5, check_every: 1, fate }).await;
+}
+
+/// So often, in campaigns of their own.
+async fn again_and_again(times: u32, fate: &Fate) {
+    /// The record and the time it takes to check grow with the square of these.
+    const TIMES_WITH_ONE_STORE: u32 = 100;
+    let (mut seed, mut left) = (seed(), times);
+    while left > 0 {
+        let kills = left.min(TIMES_WITH_ONE_STORE);
+        blameless(Plan { seed, kills, check_every: 50, fate: fate.clone() }).await;
+        left -= kills;
+        seed += 1;
+    }
+}
+
+async fn found_out(plan: Plan) {
     let report = plan.carry_out().await;
     println!("{report}");
     if let Some(kept) = &report.kept {

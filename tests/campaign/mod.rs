@@ -3,6 +3,9 @@
 //! Each chapter has a short form, which is an ordinary test, and a long one, which is ignored and has a target in the
 //! Makefile.
 
+mod clocks;
 pub(crate) mod crash;
 mod faults;
+mod power;
 pub(crate) mod process;
+mod soak;

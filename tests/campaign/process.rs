@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::oneshot, time};
+use tokio::{select, sync::oneshot, time};
 
 /// How long anything that a test waits for may take on a very busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -147,20 +147,29 @@ impl Starting {
         }
     }
 
-    /// Kills it, however far it has come, after a while that no event marks.
-    pub(super) async fn kill_after(mut self, moment: Duration) {
-        // It may serve by then, or not; both are to be tried.
-        let _either = time::timeout(moment, &mut self.first_line).await;
-        drop(self.process);
+    /// Returns when it serves or something else has happened, whichever is first.
+    pub(super) async fn serves_before(&mut self, event: impl Future<Output = ()>) {
+        select! {
+            _line = &mut self.first_line => {}
+            () = event => {}
+        }
+    }
+
+    /// Kills it, however far it has come.
+    pub(super) fn kill(self) -> Killed {
+        self.process.kill()
     }
 }
 
 impl Server {
     /// Sends it the signal that nobody survives.
-    pub(crate) fn kill(mut self) -> Killed {
-        // An error means that it has ended already.
-        let _ended = self.process.child.kill();
-        Killed(self.process)
+    pub(crate) fn kill(self) -> Killed {
+        self.process.kill()
+    }
+
+    /// The id of its process.
+    pub(super) fn id(&self) -> u32 {
+        self.process.child.id()
     }
 
     /// Asks it to stop and returns how it ended.
@@ -181,6 +190,12 @@ impl Killed {
 }
 
 impl Process {
+    fn kill(mut self) -> Killed {
+        // An error means that it has ended already.
+        let _ended = self.child.kill();
+        Killed(self)
+    }
+
     async fn end(&mut self) -> ExitStatus {
         if let Some(ended) = &mut self.ended {
             let waited = time::timeout(PATIENCE, ended).await;

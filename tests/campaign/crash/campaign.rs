@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,33 +22,48 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    campaign::process::{Killed, Launch, PATIENCE, Server},
+    campaign::{
+        power::{Disk, Mount},
+        process::{Killed, Launch, PATIENCE, Server},
+    },
     random::Random,
 };
 
 const WRITERS: u32 = 16;
 const READERS: u32 = 3;
 const REPLICAS: usize = 3;
+/// A start on a store of which nothing is amiss takes about as many operations of the disk that change something.
+const OPERATIONS_OF_A_START: u64 = 40;
 
 /// What a campaign does.
 pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) kills: u32,
-    pub(super) mood: Mood,
     /// The record is checked after so many kills, and at the end.
     pub(super) check_every: u32,
-    /// Whether the store forgets what it was told, which must not go unnoticed.
-    pub(super) forgetful: bool,
-    /// The URL of an empty store of PostgreSQL, which three replicas serve and die on together; or one server serves an embedded one.
-    pub(super) database: Option<String>,
+    pub(super) fate: Fate,
 }
 
-/// When a server is killed.
+/// What becomes of the servers, and of what they stand on.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    /// They are killed, after a while.
+    Killed(Mood),
+    /// They are killed, and their store forgets the last that it was told, which must not go unnoticed.
+    Forgotten(Mood),
+    /// Three of them are replicas on an empty store of PostgreSQL at this URL, and are killed together.
+    Together(Mood, String),
+    /// Their machine loses its power, at most so many operations of its disk after it came back. The disk syncs, or only
+    /// says so, which must not go unnoticed.
+    PowerLost { operations: u64, syncs: bool },
+}
+
+/// How long a server lives before it is killed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mood {
-    /// After at most so many acknowledgements.
+    /// At most so many acknowledgements.
     Acknowledgements(u64),
-    /// After a time between 50 ms and this.
+    /// A time between 50 ms and this.
     Time(Duration),
 }
 
@@ -101,6 +116,8 @@ struct Campaign {
     plan: Plan,
     random: Random,
     directory: TempDir,
+    /// Of a machine that may lose its power.
+    disk: Option<Mount>,
     client: Client,
     address: watch::Sender<Address>,
     run: Run,
@@ -112,10 +129,20 @@ impl Plan {
     pub(super) async fn carry_out(self) -> Report {
         let begun = Instant::now();
         let (address, at) = watch::channel(None);
+        let mut random = Random::new(self.seed);
+        let directory = tempfile::Builder::new().prefix("milepost-crash-").tempdir().expect("a directory");
+        let disk = if let Fate::PowerLost { syncs, .. } = self.fate {
+            let at = directory.path().join("disk");
+            fs::create_dir(&at).expect("a directory");
+            Some(Mount::new(Disk::new(syncs), &at, random.fork()))
+        } else {
+            None
+        };
         let mut campaign = Campaign {
-            random: Random::new(self.seed),
+            random,
             plan: self,
-            directory: tempfile::Builder::new().prefix("milepost-crash-").tempdir().expect("a directory"),
+            directory,
+            disk,
             client: Client::new(at),
             address,
             run: 0,
@@ -160,9 +187,10 @@ impl Campaign {
             assert!(server.stop().await.success(), "a clean stop");
         }
         self.died();
-        inspect::export(&self.store(), &self.client).await;
-        if self.plan.database.is_none() {
-            inspect::integrity(&self.store());
+        let store = self.laid_down();
+        inspect::export(&store, &self.client).await;
+        if !matches!(self.plan.fate, Fate::Together(..)) {
+            inspect::integrity(&store);
         }
         if violations.is_empty() {
             violations = check(&self.client.history());
@@ -185,10 +213,18 @@ impl Campaign {
     /// One life of the server.
     async fn live_and_die(&mut self, mut read_back: ReadBack) -> ReadBack {
         if self.run > 0 && self.random.percent(15) {
-            let moment = Duration::from_micros(self.random.below(40_000));
-            self.launch().start().kill_after(moment).await;
+            let mut starting = self.launch().start();
+            match &self.disk {
+                Some(disk) => {
+                    disk.cut_in(1 + self.random.below(OPERATIONS_OF_A_START));
+                    starting.serves_before(disk.until_out()).await;
+                    disk.cut();
+                }
+                // No event marks the moment.
+                None => starting.serves_before(time::sleep(Duration::from_micros(self.random.below(40_000)))).await,
+            }
+            self.bury(vec![starting.kill()]).await;
             self.kills_in_recovery += 1;
-            self.died();
             return read_back;
         }
         let servers = self.recover().await;
@@ -202,9 +238,8 @@ impl Campaign {
         self.enjoy_life().await;
         let killed: Vec<_> = servers.into_iter().map(Server::kill).collect();
         self.address.send_replace(None);
-        killed.into_iter().for_each(Killed::dead);
-        self.died();
-        if self.plan.forgetful {
+        self.bury(killed).await;
+        if let Fate::Forgotten(_) = self.plan.fate {
             forget(&self.store());
         }
         match read_back {
@@ -215,7 +250,15 @@ impl Campaign {
 
     /// Lets clients work until the server has lived long enough.
     async fn enjoy_life(&mut self) {
-        match self.plan.mood {
+        let mood = match (&self.plan.fate, &self.disk) {
+            (Fate::PowerLost { operations, .. }, Some(disk)) => {
+                disk.cut_in(1 + self.random.below(*operations));
+                return disk.until_out().await;
+            }
+            (Fate::PowerLost { .. }, None) => unreachable!("it has a disk"),
+            (Fate::Killed(mood) | Fate::Forgotten(mood) | Fate::Together(mood, _), _) => *mood,
+        };
+        match mood {
             Mood::Acknowledgements(most) => {
                 let mut acknowledgements = self.client.acknowledgements();
                 let enough = *acknowledgements.borrow() + self.random.below(most);
@@ -230,8 +273,19 @@ impl Campaign {
         }
     }
 
+    /// Waits for servers that were killed, and for the power where it is out.
+    async fn bury(&mut self, killed: Vec<Killed>) {
+        self.disk.iter().for_each(Mount::let_go);
+        killed.into_iter().for_each(Killed::dead);
+        self.died();
+        if let Some(disk) = self.disk.take() {
+            let at = disk.at().to_owned();
+            self.disk = Some(Mount::new(disk.unmount().await, &at, self.random.fork()));
+        }
+    }
+
     async fn recover(&mut self) -> Vec<Server> {
-        let replicas = if self.plan.database.is_some() { REPLICAS } else { 1 };
+        let replicas = if matches!(self.plan.fate, Fate::Together(..)) { REPLICAS } else { 1 };
         let starting: Vec<_> = (0..replicas).map(|_| self.launch().start()).collect();
         let mut servers = Vec::new();
         for starting in starting {
@@ -248,7 +302,7 @@ impl Campaign {
     fn launch(&mut self) -> Launch {
         let launch = Launch::serve(&self.store(), &self.directory.path().join("server.log"));
         let launch = match self.random.below(3) {
-            _ if self.plan.forgetful => launch,
+            _ if matches!(self.plan.fate, Fate::Forgotten(_)) => launch,
             0 => launch.env("MILEPOST_SQLITE_CHECKPOINT_PAGES", 100 + self.random.below(400)),
             1 => launch.env("MILEPOST_SQLITE_CHECKPOINT_PAGES", 1_000 + self.random.below(3_000)),
             _ => launch,
@@ -266,7 +320,24 @@ impl Campaign {
     }
 
     fn store(&self) -> PathBuf {
-        self.plan.database.as_ref().map_or_else(|| self.directory.path().join("store"), PathBuf::from)
+        match (&self.plan.fate, &self.disk) {
+            (Fate::Together(_, url), _) => url.into(),
+            (_, Some(disk)) => disk.at().join("store"),
+            (_, None) => self.directory.path().join("store"),
+        }
+    }
+
+    /// The store where this process may look at it: not on a disk that it serves itself.
+    fn laid_down(&self) -> PathBuf {
+        if self.disk.is_none() {
+            return self.store();
+        }
+        let copy = self.directory.path().join("copy");
+        fs::create_dir(&copy).expect("a directory");
+        for file in fs::read_dir(self.store()).expect("a store").map(|entry| entry.expect("a file")) {
+            fs::write(copy.join(file.file_name()), fs::read(file.path()).expect("its bytes")).expect("a copy");
+        }
+        copy
     }
 }
 
