@@ -14,6 +14,7 @@ mod export;
 mod feed;
 mod gather;
 mod hearing;
+mod hosts;
 mod kinds;
 mod list;
 mod read;

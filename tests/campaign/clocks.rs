@@ -3,9 +3,10 @@
 //! The system's clock is what libfaketime says it is; how time passes is left alone, as it is by whoever sets a clock.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use reqwest::{Client, Method};
@@ -14,20 +15,21 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::process::{Launch, PATIENCE, Server};
-use crate::stream::Events;
+use crate::{harness::postgres::Database, stream::Events};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 /// As short as a lease may be and yet outlast a few requests on a busy machine.
 const LEASE: Duration = Duration::from_secs(3);
 
-impl Launch {
-    /// Under a clock that is off by as many seconds as this file says, at any moment.
-    pub(super) fn under_clock(self, file: &Path) -> Self {
-        let launch = self.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1");
-        let launch = launch.env("FAKETIME_TIMESTAMP_FILE", file.display()).env("FAKETIME_NO_CACHE", 1);
-        launch.env("FAKETIME_DONT_FAKE_MONOTONIC", 1)
-    }
+/// What puts a process under a clock that is off by as many seconds as this file says, at any moment.
+fn under(clock: &Path) -> [(&'static str, String); 4] {
+    [
+        ("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1".into()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".into()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+    ]
 }
 
 /// A machine whose clock somebody sets.
@@ -54,7 +56,10 @@ impl Machine {
 
     async fn start(&self) -> Server {
         let directory = self.directory.path();
-        let launch = Launch::serve(&directory.join("store"), &directory.join("log")).under_clock(&self.clock());
+        let mut launch = Launch::serve(&directory.join("store"), &directory.join("log"));
+        for (name, value) in under(&self.clock()) {
+            launch = launch.env(name, value);
+        }
         // A day of the feed, so that an hour is not too long ago. The grace is for workers that could not reach it, and ours can.
         let launch = launch.env("MILEPOST_PUSH_FEED_RETAIN_SECONDS", DAY).env("MILEPOST_SWEEP_START_GRACE_SECONDS", 0);
         launch.env("MILEPOST_LOG_REQUESTS", "all").listening().await
@@ -167,6 +172,36 @@ async fn a_clock_that_is_set_takes_no_job_from_its_worker() {
     assert!(server.stop().await.success());
 }
 
+/// The time of replicas is their database's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_whose_clock_is_set_takes_no_job_from_its_worker() {
+    let machine = Machine::new();
+    // The database runs as somebody else, who is to read this.
+    fs::set_permissions(machine.directory.path(), Permissions::from_mode(0o755)).unwrap();
+    machine.set(0);
+    let clock = under(&machine.clock()).map(|(name, value)| format!("{name}={value}"));
+    let database = tokio::task::spawn_blocking(move || Database::start(&clock.each_ref().map(String::as_str)));
+    let database = database.await.unwrap();
+    let log = machine.directory.path().join("log");
+    let server = Launch::serve(Path::new(database.url()), &log).env("MILEPOST_SWEEP_START_GRACE_SECONDS", 0);
+    let server = server.listening().await;
+    let leased_since = Instant::now();
+    machine.claimed(&server, "busy").await;
+    machine.claimed(&server, "dead").await;
+    let before = machine.read(&server, "busy").await;
+    machine.set(HOUR);
+    let follows = async {
+        while !fs::read_to_string(&log).unwrap().contains("leases begin anew") {
+            machine.patch(&server, "busy", json!({"attempt": 1, "log": "goes on"})).await;
+        }
+        machine.until_lost(&server, "dead", leased_since).await;
+    };
+    timeout(PATIENCE, follows).await.expect("the service follows its database's clock");
+    let after = machine.read(&server, "dead").await;
+    assert!(updated(&after) > updated(&before) + Duration::from_secs(HOUR.cast_unsigned()) / 2, "{after}");
+    assert!(server.stop().await.success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_starts_under_another_clock_goes_on_where_it_was() {
     let machine = Machine::new();
@@ -203,7 +238,10 @@ fn goes_on(before: &Value, after: &Value) {
     if before.is_null() {
         return;
     }
-    let time = |job: &Value| job["updated_at"].as_str().map(str::to_owned);
     assert_eq!(after["version"].as_u64(), before["version"].as_u64().map(|version| version + 1));
-    assert!(time(before) <= time(after), "a job's own time goes back: {before} {after}");
+    assert!(updated(before) <= updated(after), "a job's own time goes back: {before} {after}");
+}
+
+fn updated(job: &Value) -> SystemTime {
+    humantime::parse_rfc3339(job["updated_at"].as_str().unwrap()).unwrap()
 }

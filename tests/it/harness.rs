@@ -5,6 +5,7 @@
 //! nothing may be a fault of the service.
 
 pub(crate) mod cluster;
+pub(crate) mod network;
 pub(crate) mod postgres;
 pub(crate) mod script;
 

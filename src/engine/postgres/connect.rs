@@ -10,21 +10,16 @@ use deadpool_postgres::{
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{
     Client, Config, Connection, Row, Socket,
-    config::LoadBalanceHosts,
-    tls::MakeTlsConnect,
     types::{FromSql, ToSql},
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     Settings,
     error::{fault, no_connection},
+    hosts::{Hosts, TlsStream},
     tls,
 };
 use crate::engine::EngineError;
-
-/// What carries a connection.
-pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// The parameters of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -33,6 +28,9 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// still empty, and must not read whole tables later. Behind a pooler these are for the role to have, see docs/operating.md.
 const SETUP: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
      SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'";
+/// A transaction of a process that is cut off holds its locks until PostgreSQL ends it, by itself after hours. After so many times
+/// of what a statement may take it is: an export, whose reader may be slow, has asked for more by then.
+const IDLE_IN_TRANSACTION: u64 = 4;
 
 /// The pools.
 #[derive(Clone)]
@@ -41,8 +39,7 @@ pub(super) struct Connections {
     pool: Pool,
     /// For commits, which wait for nobody.
     committing: Pool,
-    config: Config,
-    tls: MakeRustlsConnect,
+    hosts: Hosts,
     statement: Duration,
 }
 
@@ -53,14 +50,14 @@ impl Connections {
     /// When the settings make no pool, or there are no authorities.
     pub(super) fn new(settings: &Settings) -> Result<Self, EngineError> {
         let config = config(settings);
-        let tls = tls::connector(&settings.trust)?;
-        let pool = |size| pool(settings, &config, &tls, size);
+        let connect = Duration::from_secs(settings.connect_seconds.into());
+        let hosts = Hosts::new(&config, tls::connector(&settings.trust)?, connect);
+        let pool = |size| pool(settings, &config, &hosts, size);
         Ok(Self {
             pool: pool(settings.connections_max.saturating_sub(1).max(1))?,
             committing: pool(1)?,
             statement: Duration::from_secs(settings.statement_seconds.into()),
-            config,
-            tls,
+            hosts,
         })
     }
 
@@ -76,7 +73,9 @@ impl Connections {
 
     /// A connection outside the pool, which does everything while it is polled.
     pub(super) async fn own(&self) -> Result<(Client, Connection<Socket, TlsStream>), EngineError> {
-        self.config.connect(self.tls.clone()).await.map_err(|error| fault(&error))
+        let connected = timeout(self.hosts.patience(), self.hosts.connect()).await;
+        let silent = || EngineError::Unavailable("PostgreSQL has not answered in time".into());
+        connected.map_err(|_| silent())?.map_err(|error| fault(&error))
     }
 
     /// The rows that a statement gives.
@@ -133,15 +132,16 @@ impl Drop for Lent {
     }
 }
 
-fn pool(settings: &Settings, config: &Config, tls: &MakeRustlsConnect, size: usize) -> Result<Pool, EngineError> {
+fn pool(settings: &Settings, config: &Config, hosts: &Hosts, size: usize) -> Result<Pool, EngineError> {
     let wait = Duration::from_secs(settings.connect_seconds.into());
-    // All hosts are tried, one after the other.
-    let create = config.get_connect_timeout().map_or(wait, |each| *each * addresses(config)) + Duration::from_secs(1);
-    let manager =
-        Manager::from_config(config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let create = hosts.patience() + Duration::from_secs(1);
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_connect(config.clone(), hosts.clone(), recycling);
+    let idle = u64::from(settings.statement_seconds) * IDLE_IN_TRANSACTION;
     let set_up = Hook::async_fn(move |client: &mut ClientWrapper, _| {
         Box::pin(async move {
-            match timeout(wait, client.batch_execute(SETUP)).await {
+            let settings = format!("{SETUP}; SET idle_in_transaction_session_timeout = '{idle}s'");
+            match timeout(wait, client.batch_execute(&settings)).await {
                 Ok(done) => done.map_err(HookError::Backend),
                 Err(_) => Err(HookError::message("PostgreSQL has not answered in time")),
             }
@@ -158,11 +158,6 @@ fn pool(settings: &Settings, config: &Config, tls: &MakeRustlsConnect, size: usi
         .map_err(|error| EngineError::Unavailable(error.to_string()))
 }
 
-/// How many hosts there are.
-fn addresses(config: &Config) -> u32 {
-    u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1)
-}
-
 /// How to connect, with what the URL leaves open.
 fn config(settings: &Settings) -> Config {
     let mut config = settings.url.clone();
@@ -170,13 +165,6 @@ fn config(settings: &Settings) -> Config {
     if config.get_application_name().is_none() {
         config.application_name("milepost");
     }
-    // One that is gone must leave time for the others, and one that takes connections and says nothing must not be tried first
-    // each time.
-    if config.get_hosts().len() > 1 {
-        config.load_balance_hosts(LoadBalanceHosts::Random);
-    }
-    let each = (connect / addresses(&config)).max(Duration::from_secs(1));
-    config.connect_timeout(config.get_connect_timeout().map_or(each, |wanted| each.min(*wanted)));
     // A machine that is gone says nothing: what it has not acknowledged, or a connection on which nothing comes, ends in time.
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(connect);

@@ -17,6 +17,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// What an answer took longer than tells the time too badly.
 const PROMPT: Duration = Duration::from_millis(200);
+/// Its clock was set, or is another machine's, if it is so far ahead of where it would be by now.
+const LEAP: Duration = Duration::from_secs(1);
 /// Workers have not been able to renew their leases if the database was away for longer.
 const OUTAGE: Duration = Duration::from_secs(1);
 /// Others have served the jobs meanwhile if something was committed so lately.
@@ -122,8 +124,7 @@ impl Postgres {
         let row = row.ok_or_else(|| EngineError::Unavailable("PostgreSQL does not say how it stands".into()))?;
         let way = u64::try_from(took.as_millis() / 2).unwrap_or_default();
         if took < PROMPT || !self.standing.has_time() {
-            self.clock.follow(Timestamp(column::<i64>(&row, 0)?.cast_unsigned() + way));
-            self.standing.lock().has_time = true;
+            self.follow(Timestamp(column::<i64>(&row, 0)?.cast_unsigned() + way));
         }
         let mut cautions = cautions(&row)?;
         if !self.hearing.hears() {
@@ -134,6 +135,21 @@ impl Postgres {
             return Err(EngineError::ReadOnly("PostgreSQL is a standby or set to be read only".into()));
         }
         Ok(())
+    }
+}
+
+impl Postgres {
+    /// Sets the clock. Leases that were given by a clock which was behind begin anew: nobody could renew them in the time that
+    /// is left out.
+    fn follow(&self, there: Timestamp) {
+        let leap = Duration::from_millis(there.0.saturating_sub(self.clock.now().0));
+        self.clock.follow(there);
+        let mut known = self.standing.lock();
+        if known.has_time && leap > LEAP {
+            tracing::warn!(?leap, "the clock of the database is ahead of what it was; leases begin anew");
+            known.since = Some(there);
+        }
+        known.has_time = true;
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// A server with these settings beside the script's own.
+    /// A server with these settings beside the script's own, and variables in its environment.
     pub(crate) fn start(settings: &[&str]) -> Self {
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-postgres");
         let (script, url) = Script::start(Command::new(program).args(settings));
