@@ -8,13 +8,15 @@ TEST_PACKAGES := chromium curl faketime ffmpeg fuse3 nginx openssl postgresql py
 KILLS ?= 500
 # How often `make power` cuts the power.
 CUTS ?= 1000
+# How many bits `make faults` flips.
+FLIPS ?= 1000
 # How long `make soak` works on each engine.
 MINUTES ?= 30
 # How often `make failover` kills the primary.
 FAILOVERS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash power soak failover replicas transfer help
+.PHONY: run test check bench demo fmt crash power faults soak failover replicas transfer help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -50,13 +52,18 @@ power: ## the long campaign: the machine loses its power under load, CUTS=1000 t
 	scripts/install-packages fuse3
 	MILEPOST_POWER_CUTS=$(CUTS) cargo test --release --locked --test it -- --ignored --nocapture power_campaign
 
+faults: power ## all that disks do: power lost CUTS=1000 times, FLIPS=1000 flipped bits, syncs that fail, full disks; and clocks that are set
+	scripts/install-packages faketime fuse3 postgresql strace
+	MILEPOST_ROT_FLIPS=$(FLIPS) cargo test --release --locked --test it -- --ignored --nocapture rot_campaign
+	cargo test --release --locked --test it -- campaign::faults campaign::clocks
+
 soak: ## the long campaign: work for MINUTES=30 on each engine, with done jobs removed; nothing may grow
 	scripts/install-packages postgresql
 	MILEPOST_SOAK_MINUTES=$(MINUTES) cargo test --release --locked --test it -- --ignored --nocapture soak_campaign
 
-failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often
+failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often; then its network
 	scripts/install-packages nginx openssl postgresql python3
-	MILEPOST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --ignored --nocapture failover_campaign
+	MILEPOST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --ignored --nocapture failover_campaign network_campaign
 
 replicas: ## the long campaign: three replicas on PostgreSQL are killed under load, together and one by one, KILLS=500 times
 	scripts/install-packages postgresql

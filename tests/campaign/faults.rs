@@ -2,6 +2,7 @@
 
 mod damage;
 mod full;
+mod rot;
 mod sync;
 
 use reqwest::{Client, Method};
