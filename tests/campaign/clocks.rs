@@ -23,7 +23,7 @@ const DAY: i64 = 24 * HOUR;
 const LEASE: Duration = Duration::from_secs(3);
 
 /// What puts a process under a clock that is off by as many seconds as this file says, at any moment.
-fn under(clock: &Path) -> [(&'static str, String); 4] {
+pub(super) fn under(clock: &Path) -> [(&'static str, String); 4] {
     [
         ("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1".into()),
         ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
@@ -56,10 +56,8 @@ impl Machine {
 
     async fn start(&self) -> Server {
         let directory = self.directory.path();
-        let mut launch = Launch::serve(&directory.join("store"), &directory.join("log"));
-        for (name, value) in under(&self.clock()) {
-            launch = launch.env(name, value);
-        }
+        let launch = Launch::serve(&directory.join("store"), &directory.join("log"));
+        let launch = under(&self.clock()).into_iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         // A day of the feed, so that an hour is not too long ago. The grace is for workers that could not reach it, and ours can.
         let launch = launch.env("MILEPOST_PUSH_FEED_RETAIN_SECONDS", DAY).env("MILEPOST_SWEEP_START_GRACE_SECONDS", 0);
         launch.env("MILEPOST_LOG_REQUESTS", "all").listening().await

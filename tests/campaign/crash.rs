@@ -77,6 +77,21 @@ async fn crash_campaign() {
     again_and_again(kills, &Fate::Killed(Mood::Time(Duration::from_millis(1500)))).await;
 }
 
+/// Each life of the server has another time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lives_under_other_clocks_lose_nothing() {
+    let fate = Fate::KilledInTime(Mood::Acknowledgements(200));
+    blameless(Plan { seed: seed(), kills: 10, check_every: 10, fate }).await;
+}
+
+/// `make faults`: MILEPOST_CRASH_KILLS times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn clock_campaign() {
+    let kills = env::var("MILEPOST_CRASH_KILLS").map_or(100, |kills| kills.parse().expect("a number of kills"));
+    again_and_again(kills, &Fate::KilledInTime(Mood::Time(Duration::from_millis(1500)))).await;
+}
+
 /// What was not synced when the power goes is there afterwards in part, or not at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_that_is_lost_loses_nothing() {

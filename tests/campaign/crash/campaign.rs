@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     campaign::{
+        clocks::under,
         power::{Disk, Mount},
         process::{Killed, Launch, PATIENCE, Server},
     },
@@ -34,6 +35,8 @@ const READERS: u32 = 3;
 const REPLICAS: usize = 3;
 /// A start on a store of which nothing is amiss takes about as many operations of the disk that change something.
 const OPERATIONS_OF_A_START: u64 = 40;
+/// Seconds.
+const HOUR: u64 = 3600;
 
 /// What a campaign does.
 pub(super) struct Plan {
@@ -49,6 +52,8 @@ pub(super) struct Plan {
 pub(super) enum Fate {
     /// They are killed, after a while.
     Killed(Mood),
+    /// They are killed, and each lives under a clock of its own, up to an hour off.
+    KilledInTime(Mood),
     /// They are killed, and their store forgets the last that it was told, which must not go unnoticed.
     Forgotten(Mood),
     /// Three of them are replicas on an empty store of PostgreSQL at this URL, and are killed together.
@@ -108,7 +113,9 @@ impl fmt::Display for Report {
         for violation in self.violations.iter().take(10) {
             writeln!(f, "  {violation:.1000}")?;
         }
-        self.kept.iter().try_for_each(|kept| writeln!(f, "the store and the server's log are in {}", kept.display()))
+        self.kept
+            .iter()
+            .try_for_each(|kept| writeln!(f, "the store, the server's log and the record are in {}", kept.display()))
     }
 }
 
@@ -150,7 +157,11 @@ impl Plan {
             kills_in_recovery: 0,
         };
         let report = campaign.carry_out().await;
-        let kept = if report.violations.is_empty() { None } else { Some(campaign.directory.keep()) };
+        let kept = (!report.violations.is_empty()).then(|| {
+            let record = campaign.directory.path().join("record");
+            campaign.client.history().write(&record).expect("the record is written");
+            campaign.directory.keep()
+        });
         Report { took: begun.elapsed(), kept, ..report }
     }
 }
@@ -256,7 +267,9 @@ impl Campaign {
                 return disk.until_out().await;
             }
             (Fate::PowerLost { .. }, None) => unreachable!("it has a disk"),
-            (Fate::Killed(mood) | Fate::Forgotten(mood) | Fate::Together(mood, _), _) => *mood,
+            (Fate::Killed(mood) | Fate::KilledInTime(mood) | Fate::Forgotten(mood) | Fate::Together(mood, _), _) => {
+                *mood
+            }
         };
         match mood {
             Mood::Acknowledgements(most) => {
@@ -300,7 +313,13 @@ impl Campaign {
 
     /// Small caches and short logs now and then, so that all paths are taken.
     fn launch(&mut self) -> Launch {
-        let launch = Launch::serve(&self.store(), &self.directory.path().join("server.log"));
+        let mut launch = Launch::serve(&self.store(), &self.directory.path().join("server.log"));
+        if let Fate::KilledInTime(_) = self.plan.fate {
+            let clock = self.directory.path().join("clock");
+            let seconds = self.random.below(2 * HOUR).cast_signed() - HOUR.cast_signed();
+            fs::write(&clock, format!("{seconds:+}\n")).expect("a clock that is off");
+            launch = under(&clock).into_iter().fold(launch, |launch, (name, value)| launch.env(name, value));
+        }
         let launch = match self.random.below(3) {
             _ if matches!(self.plan.fate, Fate::Forgotten(_)) => launch,
             0 => launch.env("MILEPOST_SQLITE_CHECKPOINT_PAGES", 100 + self.random.below(400)),

@@ -3,7 +3,12 @@
 //! A request is recorded before it is sent, its answer after it has come, and the death of a server after it is certain.
 //! So what happened between two places of the record lies between these two moments.
 
-use std::sync::Arc;
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::Path,
+    sync::Arc,
+};
 
 use super::words::{Line, Mark};
 
@@ -162,6 +167,19 @@ impl History {
 
     pub(super) fn push(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Puts down everything for whoever looks for the cause, a line for each event, with the requests as they were meant.
+    pub(super) fn write(&self, file: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(file)?);
+        for (tick, event) in self.events.iter().enumerate() {
+            write!(file, "{tick} {event:?}")?;
+            if let Event::Sent { op, .. } = event {
+                write!(file, " {:?}", self.requests[*op as usize])?;
+            }
+            writeln!(file)?;
+        }
+        file.flush()
     }
 
     pub(super) fn now(&self) -> Tick {
