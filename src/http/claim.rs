@@ -16,6 +16,7 @@ use super::{
     openapi::{BadBody, BadHeader, Conflict, JobAnswer, NoStore},
     query::{Nothing, Query},
     reply::{self, IDEMPOTENCY_REPLAYED},
+    serve::Presence,
 };
 use crate::{
     job::Document,
@@ -46,10 +47,12 @@ pub(super) async fn claim_job(
     caller: Caller,
     Query(Nothing): Query<Nothing>,
     OnceKey(key): OnceKey,
+    presence: Presence,
     Body { value, bytes }: Body<ClaimBody>,
 ) -> Result<Response, ApiError> {
     let key = key.map(|key| idempotency::key("claim", &key, &bytes)).transpose()?;
     let _waits = Held::new(context.push_metrics().open(StreamKind::Claim));
+    let _matters = presence.matters();
     let Some(claimed) = context.store().claim(caller, value.into_wish(&context), key).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };

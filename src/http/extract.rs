@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-use super::{context::Context, error::ApiError, tags::Tags};
+use super::{context::Context, error::ApiError, serve::Presence, tags::Tags};
 use crate::{
     job::{JobId, Version, digits},
     store::Caller,
@@ -109,6 +109,14 @@ impl FromRequestParts<Context> for Caller {
 
     async fn from_request_parts(_: &mut Parts, _: &Context) -> Result<Self, ApiError> {
         Ok(Self::default())
+    }
+}
+
+impl FromRequestParts<Context> for Presence {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Context) -> Result<Self, ApiError> {
+        Ok(parts.extensions.remove().unwrap_or_default())
     }
 }
 

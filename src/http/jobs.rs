@@ -16,6 +16,7 @@ use super::{
     },
     query::{FromParams, Nothing, Params, Query},
     reply,
+    serve::Presence,
     wait::{Wait, WaitParams},
 };
 use crate::{
@@ -175,9 +176,10 @@ pub(super) async fn read_job(
     Query(ReadParams { view, wait }): Query<ReadParams>,
     known: IfNoneMatch,
     prefer: Prefer,
+    presence: Presence,
 ) -> Result<Response, ApiError> {
     let wait = Wait::new(wait, &known, prefer, &context)?;
-    let snapshot = wait.read(&context, caller, id).await?;
+    let snapshot = wait.read(&context, caller, id, &presence).await?;
     let version = snapshot.version();
     let mut response = if known.has(version) {
         reply::not_modified(version)

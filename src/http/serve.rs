@@ -9,6 +9,7 @@ mod afterlife;
 mod connection;
 mod handover;
 mod lent;
+mod presence;
 mod stall;
 
 use std::{io, net::SocketAddr, time::Duration};
@@ -27,7 +28,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-pub(super) use self::{afterlife::Afterlife, handover::GoesOn};
+pub(super) use self::{afterlife::Afterlife, handover::GoesOn, presence::Presence};
 use self::{connection::Connection, stall::Stalling};
 use crate::{
     metrics::HttpMetrics,
@@ -91,6 +92,8 @@ impl Server {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(settings.header_read_seconds.into()))
+            // Whether a client that says no more has gone is for `presence` to decide.
+            .half_close(true)
             .max_header_size(settings.header_bytes_max)
             .max_buf_size(settings.header_bytes_max.max(BUFFER_BYTES_MAX));
         // Not `pipeline_flush`: it holds an answer back as long as there is more to read, so a 431 would never be sent, and

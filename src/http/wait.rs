@@ -15,6 +15,7 @@ use super::{
     extract::{IfNoneMatch, Prefer},
     jitter,
     query::{FromParams, Params},
+    serve::Presence,
 };
 use crate::{
     job::{JobId, Version},
@@ -85,13 +86,20 @@ impl<'a> Wait<'a> {
     }
 
     /// The job, once there is something new about it or the wait is over.
-    pub(super) async fn read(&self, context: &Context, caller: Caller, id: JobId) -> Result<Snapshot, ApiError> {
+    pub(super) async fn read(
+        &self,
+        context: &Context,
+        caller: Caller,
+        id: JobId,
+        presence: &Presence,
+    ) -> Result<Snapshot, ApiError> {
         let snapshot = context.store().read(caller, &id).await?;
         if self.seconds == 0 || self.is_news(&snapshot) {
             return Ok(snapshot);
         }
         drop(snapshot);
         // On the heap, so that the polls that do not wait need not make room for it.
+        let _matters = presence.matters();
         Box::pin(self.wait(context, caller, id)).await
     }
 

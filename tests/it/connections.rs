@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
 };
 
 use serde_json::json;
@@ -25,6 +25,11 @@ impl Client {
 
     fn say(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// What a shell's `printf ... | nc -N` does.
+    fn says_no_more(&self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
     }
 
     /// All that comes, until it fits.
@@ -122,4 +127,76 @@ each_engine!(a_request_with_a_body_is_told_as_well, |server| async move {
     assert!(heard.contains("\nevent: end\n"), "{heard}");
     client.say(READ);
     client.hear(|heard| heard.contains("\"status\":\"completed\"")).await;
+});
+
+each_engine!(who_says_no_more_gets_its_answers, |server| async move {
+    server.job("j", "k").await;
+    let post = |method: &str, path: &str, media: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\naccept: {media}\r\ncontent-type: {media}\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+    };
+    let patch = |stage: &str| post("PATCH", "/jobs/j", "application/json", &format!("{{\"stage\": \"{stage}\"}}"));
+    let line = |stage: &str| format!("{{\"op\": \"patch\", \"id\": \"j\", \"stage\": \"{stage}\"}}\n");
+    let batch = (1..=300).map(|number| line(&number.to_string())).collect::<String>();
+    let pipelined = format!("{}{READ}{}", patch("<2>"), patch("<3>"));
+    for (requests, answers, last) in [
+        (READ.to_owned(), 1, "\"status\":\"queued\""),
+        (patch("<1>"), 1, "\"stage\":\"<1>\""),
+        (pipelined, 3, "\"stage\":\"<3>\""),
+        (post("POST", "/jobs/j/logs", "application/json", "{\"line\": \"x\"}"), 1, "\"log_count\":1"),
+        (post("POST", "/batch", "application/x-ndjson", &batch), 1, "\"stage\":\"300\""),
+        ("GET /export HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 1, "{\"end\":{\"jobs\":1,\"lines\":1}}"),
+    ] {
+        let mut client = Client::new(server);
+        client.say(&requests);
+        client.says_no_more();
+        let heard = client.rest().await;
+        assert_eq!(heard.matches("HTTP/1.1 200 OK\r\n").count(), answers, "{requests}: {heard}");
+        assert!(heard.contains(last), "{requests}: {heard}");
+    }
+});
+
+each_engine!(nobody_is_waited_for_who_says_no_more, |server| async move {
+    server.job("j", "other").await;
+    let claim = "{\"kinds\":[\"k\"],\"worker\":\"w\",\"lease_seconds\":60,\"wait_seconds\":60}";
+    let length = claim.len();
+    for (request, kind) in [
+        (WATCH.to_owned(), "events"),
+        (WATCH.replace("1.1", "1.0"), "events"),
+        (WATCH.replace("\r\n\r\n", "\r\ncontent-length: 7\r\n\r\nignored"), "events"),
+        (WATCH.replace("events", "logs?follow=1").replace("1.1", "1.0"), "log"),
+        (READ.replace(" HTTP", "?since=1&wait=60 HTTP"), "wait"),
+        (
+            format!(
+                "POST /jobs/claim HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                 content-length: {length}\r\n\r\n{claim}"
+            ),
+            "claim",
+        ),
+    ] {
+        let mut client = Client::new(server);
+        client.say(&request);
+        server.until_open(kind, 1).await;
+        client.says_no_more();
+        server.until_open(kind, 0).await;
+    }
+});
+
+each_engine!(requests_that_are_sent_ahead_are_answered_after_the_wait, |server| async move {
+    server.job("j", "k").await;
+    let mut client = Client::new(server);
+    client.say(&READ.replace(" HTTP", "?since=1&wait=60 HTTP"));
+    server.until_open("wait", 1).await;
+    // Some while it waits, in two pieces; all together are more than is read ahead.
+    client.say(&READ.repeat(2));
+    server.get("/jobs/j").await.is(200);
+    client.say(&READ.repeat(200));
+    server.patch("j", json!({"stage": "news"})).await.is(200);
+    let is_all = |heard: &str| heard.matches("\"stage\":\"news\"").count() == 203 && heard.ends_with('}');
+    let (client, _) = client.hear(is_all).await;
+    client.says_no_more();
+    assert_eq!(client.rest().await, "");
 });

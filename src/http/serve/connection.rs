@@ -27,6 +27,7 @@ use super::{
     Afterlife,
     handover::{Answering, Handover, Rest},
     lent::Lent,
+    presence::Presence,
 };
 use crate::tasks::Stop;
 
@@ -49,11 +50,15 @@ enum Broken {
 impl Connection {
     /// Serves it to its end.
     pub(super) async fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(mut self, stream: T) {
-        let (afterlife, handover) = (Afterlife::default(), Handover::default());
-        let mut next = Some(Lent::new(stream, handover.clone()));
+        let (afterlife, handover, presence) = (Afterlife::default(), Handover::default(), Presence::default());
+        let mut next = Some(Lent::new(stream, handover.clone(), presence.clone()));
         while let Some(stream) = next.take() {
-            let service =
-                Service { routes: self.routes.clone(), afterlife: afterlife.clone(), handover: handover.clone() };
+            let service = Service {
+                routes: self.routes.clone(),
+                afterlife: afterlife.clone(),
+                handover: handover.clone(),
+                presence: presence.clone(),
+            };
             match self.speak(stream, service).await {
                 Ok(stream) => next = stream,
                 Err(error) => debug!(%error, "a connection ended early"),
@@ -149,6 +154,7 @@ struct Service {
     routes: Router,
     afterlife: Afterlife,
     handover: Handover,
+    presence: Presence,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
@@ -165,9 +171,11 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                 request.extensions_mut().insert(self.afterlife.clone());
             }
         }
+        request.extensions_mut().insert(self.presence.clone());
         let handover = Handover::suits(&request).then(|| (self.handover.clone(), is_last));
         // A router is always ready, and a clone of it is a count.
-        Answering::new(self.routes.clone().call(request.map(Body::new)), handover)
+        let route = self.routes.clone().call(request.map(Body::new));
+        Answering::new(route, self.presence.clone(), handover)
     }
 }
 

@@ -23,6 +23,8 @@ use bytes::Bytes;
 use http_body::Frame;
 use hyper::Request;
 
+use super::presence::Presence;
+
 /// The rest of an answer that goes on.
 #[derive(Debug)]
 pub(super) struct Rest {
@@ -109,14 +111,15 @@ impl http_body::Body for StandIn {
 /// The answer of a route, taken over if it goes on.
 pub(super) struct Answering {
     route: RouteFuture<Infallible>,
+    presence: Presence,
     /// Where the rest of it may go, and whether the client wants the connection closed after it.
     handover: Option<(Handover, bool)>,
 }
 
 impl Answering {
     /// The answer that the route will give; hyper's whatever it is where there is no handover.
-    pub(super) fn new(route: RouteFuture<Infallible>, handover: Option<(Handover, bool)>) -> Self {
-        Self { route, handover }
+    pub(super) fn new(route: RouteFuture<Infallible>, presence: Presence, handover: Option<(Handover, bool)>) -> Self {
+        Self { route, presence, handover }
     }
 }
 
@@ -125,11 +128,12 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(response) = ready!(Pin::new(&mut self.route).poll(context));
+        if response.extensions().get::<GoesOn>().is_none() {
+            return Poll::Ready(Ok(response));
+        }
         Poll::Ready(Ok(match &self.handover {
-            Some((handover, is_last)) if response.extensions().get::<GoesOn>().is_some() => {
-                handover.take_over(response, *is_last)
-            }
-            _ => response,
+            Some((handover, is_last)) => handover.take_over(response, *is_last),
+            None => self.presence.matters_to(response),
         }))
     }
 }

@@ -1,17 +1,19 @@
 //! A connection that is lent to hyper, and may be had back.
 //!
-//! Promises: says when all that hyper wrote is with the kernel; gives the next reader what was read too early.
+//! Promises: says when all that hyper wrote is with the kernel; gives the next reader what was read too early; fails when
+//! the client has gone while that matters.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::handover::Handover;
+use super::{handover::Handover, presence::Presence};
 
 /// What a client may send ahead while an answer goes on; with more it is not noticed that it has gone.
 const EARLY_BYTES_MAX: usize = 4096;
@@ -19,13 +21,14 @@ const EARLY_BYTES_MAX: usize = 4096;
 pub(super) struct Lent<T> {
     stream: T,
     handover: Handover,
+    presence: Presence,
     /// What the client has sent ahead.
     early: BytesMut,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Lent<T> {
-    pub(super) fn new(stream: T, handover: Handover) -> Self {
-        Self { stream, handover, early: BytesMut::new() }
+    pub(super) fn new(stream: T, handover: Handover, presence: Presence) -> Self {
+        Self { stream, handover, presence, early: BytesMut::new() }
     }
 
     /// Gives back what hyper has read and not used.
@@ -37,13 +40,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Lent<T> {
 
     /// Returns when the client has gone. What it sends before that is kept for the next reader.
     pub(super) async fn gone(&mut self) {
+        poll_fn(|context| self.poll_gone(context)).await;
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.early.len() < EARLY_BYTES_MAX {
-            match self.stream.read_buf(&mut self.early).await {
-                Ok(0) | Err(_) => return,
+            match ready!(pin!(self.stream.read_buf(&mut self.early)).poll(context)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
         }
-        std::future::pending().await
+        Poll::Pending
     }
 
     /// Writes it as a chunk (RFC 9112, section 7.1). An empty one is the last.
@@ -96,7 +103,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Lent<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Lent<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lent<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -113,10 +120,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Lent<T> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has handed over all it had.
+    /// hyper flushes when it has handed over all it had, and whenever something has happened.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         self.handover.flushed();
+        if self.presence.does_matter() && self.poll_gone(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone")));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -140,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_too_early_comes_first() {
         let (server, mut client) = tokio::io::duplex(64);
-        let mut server = Lent::new(server, Handover::default());
+        let mut server = Lent::new(server, Handover::default(), Presence::default());
         client.write_all(b"three").await.unwrap();
         drop(client);
         server.gone().await;
