@@ -13,7 +13,7 @@ use axum::{
         header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT},
     },
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::{context::Context, error::ApiError};
@@ -138,28 +138,32 @@ pub(super) async fn read(headers: &HeaderMap, mut body: RawBody, context: &Conte
 
 async fn collect(body: &mut RawBody, bytes_max: usize) -> Result<Bytes, ApiError> {
     // Most bodies come in one piece, which is then not copied.
-    let first = match next(body).await? {
-        Some(first) => first,
-        None => return Ok(Bytes::new()),
+    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
+    let Some(mut piece) = next(body).await? else {
+        return if first.len() <= bytes_max { Ok(first) } else { Err(ApiError::TooLarge { bytes_max }) };
     };
-    let mut whole = match next(body).await? {
-        None if first.len() <= bytes_max => return Ok(first),
-        None => return Err(ApiError::TooLarge { bytes_max }),
-        Some(second) => {
-            let mut whole = BytesMut::with_capacity(first.len() + second.len());
-            whole.extend_from_slice(&first);
-            whole.extend_from_slice(&second);
-            whole
-        }
-    };
-    while whole.len() <= bytes_max {
+    let mut whole = Vec::from(first);
+    while whole.len() + piece.len() <= bytes_max {
+        make_room(&mut whole, piece.len(), bytes_max);
+        whole.extend_from_slice(&piece);
         match next(body).await? {
-            Some(piece) => whole.extend_from_slice(&piece),
-            None => return Ok(whole.freeze()),
+            Some(next) => piece = next,
+            None => return Ok(whole.into()),
         }
     }
+    drop((whole, piece));
     discard(body, LINGER_BYTES_MAX).await;
     Err(ApiError::TooLarge { bytes_max })
+}
+
+/// Room for so many bytes more: twice as much as there was, so that a body is not copied with each of its pieces, but never
+/// more than it may have, nor as much as is only announced.
+fn make_room(whole: &mut Vec<u8>, more: usize, bytes_max: usize) {
+    let needed = whole.len() + more;
+    if needed > whole.capacity() {
+        let capacity = needed.max(2 * whole.capacity()).min(bytes_max);
+        whole.reserve_exact(capacity - whole.len());
+    }
 }
 
 /// The next piece of a body; `None` at its end.
@@ -235,6 +239,16 @@ mod tests {
         assert!(!is_deeper(r#"{"a":"[[[[[[\"[[[["}"#, 1));
         assert!(!is_deeper("[],[],[],[],[]", 1));
         assert!(is_deeper(&"[".repeat(10_000), 100));
+    }
+
+    #[test]
+    fn a_body_has_room_for_itself_and_no_more() {
+        let mut whole = vec![0; 10];
+        for (more, capacity) in [(1, 20), (9, 20), (30, 50), (50, 100), (1, 120), (19, 120)] {
+            make_room(&mut whole, more, 120);
+            assert_eq!(whole.capacity(), capacity);
+            whole.resize(whole.len() + more, 0);
+        }
     }
 
     #[test]
