@@ -404,6 +404,24 @@ each_engine!(
     }
 );
 
+each_engine!(
+    headers_that_do_not_end_are_408,
+    |config| {
+        config.http.header_read_seconds = 1;
+    },
+    |server| async move {
+        for begun in ["GET /jobs/j HTTP/1.1\r\nhost: x\r\n", "GET /jo", "\r\nG"] {
+            let answer = server.raw(begun).await;
+            assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n"), "{answer}");
+            assert!(answer.contains("\r\ndate: ") && answer.ends_with(" GMT\r\n\r\n"), "{answer}");
+        }
+        // Nobody asked for anything.
+        assert_eq!(server.raw("").await, "");
+        let answered = server.raw("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(answered.starts_with("HTTP/1.1 200 ") && answered.ends_with("{\"status\":\"live\"}"), "{answered}");
+    }
+);
+
 each_engine!(headers_over_their_limit_and_requests_that_are_none_are_refused, |server| async move {
     let before = one_job(server).await;
     let long = format!("GET /jobs/j HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(70_000));

@@ -4,7 +4,7 @@
 //! does not need, and where a change costs a write and no more; after it the connection is hyper's again. When the
 //! service goes down, it ends with the answer that is under way.
 
-use std::{convert::Infallible, future::poll_fn, io, pin::Pin, task::Poll};
+use std::{convert::Infallible, future::poll_fn, io, pin::Pin, task::Poll, time::SystemTime};
 
 use axum::{Router, body::Body, response::Response};
 use http_body_util::BodyExt as _;
@@ -93,7 +93,7 @@ async fn speak_http<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: Lent<T>,
     service: Service,
     stop: &mut Stop,
-) -> hyper::Result<Option<(Lent<T>, Rest)>> {
+) -> Result<Option<(Lent<T>, Rest)>, Broken> {
     let handover = service.handover.clone();
     let mut connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let rest = select! {
@@ -104,12 +104,30 @@ async fn speak_http<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             served(&mut connection, &handover).await
         }
     };
-    let left = rest?.zip(connection.into_parts());
-    Ok(left.map(|(rest, parts)| {
-        let mut stream = parts.io.into_inner();
-        stream.unread(&parts.read_buf);
-        (stream, rest)
-    }))
+    let Some(parts) = connection.into_parts() else { return rest.map(|_| None).map_err(Broken::from) };
+    let mut stream = parts.io.into_inner();
+    match rest {
+        Ok(rest) => Ok(rest.map(|rest| {
+            stream.unread(&parts.read_buf);
+            (stream, rest)
+        })),
+        Err(error) => {
+            // A connection on which nothing has begun is only idle.
+            if error.is_timeout() && !parts.read_buf.is_empty() && stream.is_between_answers() {
+                refuse_slow_headers(&mut stream).await?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Says what hyper closes the connection for without a word (RFC 9110, section 15.5.9).
+async fn refuse_slow_headers(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let answer =
+        format!("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\ndate: {date}\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
 }
 
 /// Until hyper is done, or has written the head of an answer that goes on.

@@ -22,13 +22,20 @@ pub(super) struct Lent<T> {
     stream: T,
     handover: Handover,
     presence: Presence,
+    /// Something was written, and perhaps not all that was to be.
+    is_behind: bool,
     /// What the client has sent ahead.
     early: BytesMut,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Lent<T> {
     pub(super) fn new(stream: T, handover: Handover, presence: Presence) -> Self {
-        Self { stream, handover, presence, early: BytesMut::new() }
+        Self { stream, handover, presence, is_behind: false, early: BytesMut::new() }
+    }
+
+    /// Whether the client has been sent whole answers only.
+    pub(super) fn is_between_answers(&self) -> bool {
+        !self.is_behind
     }
 
     /// Gives back what hyper has read and not used.
@@ -105,6 +112,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Lent<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lent<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_behind = true;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -113,6 +121,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lent<T> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_behind = true;
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
@@ -123,6 +132,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lent<T> {
     /// hyper flushes when it has handed over all it had, and whenever something has happened.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.is_behind = false;
         self.handover.flushed();
         if self.presence.does_matter() && self.poll_gone(context).is_ready() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone")));
@@ -145,6 +155,18 @@ mod tests {
             let mut into = [0; CHUNK_HEAD_BYTES_MAX];
             assert_eq!(chunk_head(length, &mut into), format!("{length:x}\r\n").as_bytes());
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_is_between_answers_when_all_is_flushed() {
+        let (server, mut client) = tokio::io::duplex(4);
+        let mut server = Lent::new(server, Handover::default(), Presence::default());
+        assert!(server.is_between_answers());
+        assert_eq!(server.write(b"half an answer").await.unwrap(), 4);
+        assert!(!server.is_between_answers());
+        client.read_exact(&mut [0; 4]).await.unwrap();
+        server.flush().await.unwrap();
+        assert!(server.is_between_answers());
     }
 
     #[tokio::test]
