@@ -16,7 +16,7 @@ MINUTES ?= 30
 FAILOVERS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash power faults soak failover replicas transfer help
+.PHONY: run test check bench demo fmt crash power faults soak failover hostile replicas transfer help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -64,6 +64,10 @@ soak: ## the long campaign: work for MINUTES=30 on each engine, with done jobs r
 failover: ## the long campaign: the primary of a cluster dies under load, FAILOVERS=30 times, and restarts as often; then its network
 	scripts/install-packages nginx openssl postgresql python3
 	MILEPOST_FAILOVERS=$(FAILOVERS) cargo test --locked --test it -- --ignored --nocapture failover_campaign network_campaign
+
+hostile: ## the long campaign: a thousand clients that are slow or do not read, 15,000 idle streams, bodies without an end
+	scripts/install-packages slowhttptest
+	cargo test --release --locked --test it -- --ignored --nocapture --test-threads 1 hostile_campaign
 
 replicas: ## the long campaign: three replicas on PostgreSQL are killed under load, together and one by one, KILLS=500 times
 	scripts/install-packages postgresql

@@ -6,6 +6,7 @@
 mod clocks;
 pub(crate) mod crash;
 mod faults;
+mod hostile;
 mod power;
 pub(crate) mod process;
 mod soak;
