@@ -54,7 +54,7 @@ power: ## the long campaign: the machine loses its power under load, CUTS=1000 t
 
 faults: power ## all that disks do: power lost CUTS=1000 times, FLIPS=1000 flipped bits, syncs that fail, full disks; and clocks that are set
 	scripts/install-packages faketime fuse3 postgresql strace
-	MILEPOST_ROT_FLIPS=$(FLIPS) cargo test --release --locked --test it -- --ignored --nocapture rot_campaign clock_campaign
+	MILEPOST_ROT_FLIPS=$(FLIPS) cargo test --release --locked --test it -- --ignored --nocapture rot_campaign clock_campaign disk_campaign
 	cargo test --release --locked --test it -- campaign::faults campaign::clocks
 
 soak: ## the long campaign: work for MINUTES=30 on each engine, with done jobs removed; nothing may grow

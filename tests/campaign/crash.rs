@@ -99,6 +99,21 @@ async fn power_that_is_lost_loses_nothing() {
     blameless(Plan { seed: seed(), kills: 20, check_every: 10, fate }).await;
 }
 
+/// After a sync or a write that has failed nothing is acknowledged that is not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_loses_nothing() {
+    let fate = Fate::DiskFails { operations: 200 };
+    blameless(Plan { seed: seed(), kills: 10, check_every: 10, fate }).await;
+}
+
+/// `make faults`: MILEPOST_DISK_FAULTS times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn disk_campaign() {
+    let faults = env::var("MILEPOST_DISK_FAULTS").map_or(200, |faults| faults.parse().expect("a number of faults"));
+    again_and_again(faults, &Fate::DiskFails { operations: 600 }).await;
+}
+
 /// `make power`: MILEPOST_POWER_CUTS times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]

@@ -61,6 +61,8 @@ pub(super) enum Fate {
     /// Their machine loses its power, at most so many operations of its disk after it came back. The disk syncs, or only
     /// says so, which must not go unnoticed.
     PowerLost { operations: u64, syncs: bool },
+    /// One operation of their disk fails, at most so many after it came back, and a moment later the power is lost.
+    DiskFails { operations: u64 },
 }
 
 /// How long a server lives before it is killed.
@@ -138,13 +140,16 @@ impl Plan {
         let (address, at) = watch::channel(None);
         let mut random = Random::new(self.seed);
         let directory = tempfile::Builder::new().prefix("milepost-crash-").tempdir().expect("a directory");
-        let disk = if let Fate::PowerLost { syncs, .. } = self.fate {
+        let syncs = match self.fate {
+            Fate::PowerLost { syncs, .. } => Some(syncs),
+            Fate::DiskFails { .. } => Some(true),
+            Fate::Killed(_) | Fate::KilledInTime(_) | Fate::Forgotten(_) | Fate::Together(..) => None,
+        };
+        let disk = syncs.map(|syncs| {
             let at = directory.path().join("disk");
             fs::create_dir(&at).expect("a directory");
-            Some(Mount::new(Disk::new(syncs), &at, random.fork()))
-        } else {
-            None
-        };
+            Mount::new(Disk::new(syncs), &at, random.fork())
+        });
         let mut campaign = Campaign {
             random,
             plan: self,
@@ -266,7 +271,14 @@ impl Campaign {
                 disk.cut_in(1 + self.random.below(*operations));
                 return disk.until_out().await;
             }
-            (Fate::PowerLost { .. }, None) => unreachable!("it has a disk"),
+            (Fate::DiskFails { operations }, Some(disk)) => {
+                disk.fail_in(1 + self.random.below(*operations));
+                disk.until_failed().await;
+                // Whoever asks now is refused, or told that nobody knows; no event marks the end of that.
+                time::sleep(Duration::from_millis(self.random.below(100))).await;
+                return disk.cut();
+            }
+            (Fate::PowerLost { .. } | Fate::DiskFails { .. }, None) => unreachable!("it has a disk"),
             (Fate::Killed(mood) | Fate::KilledInTime(mood) | Fate::Forgotten(mood) | Fate::Together(mood, _), _) => {
                 *mood
             }

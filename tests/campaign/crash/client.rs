@@ -105,7 +105,7 @@ impl Client {
             Some(Body::Text(body)) => http.header("Content-Type", "text/plain").body(body),
         };
         match receive(http).await {
-            Ok(reply) => self.heard(op, wire::answer(&request, &reply)),
+            Ok(reply) => self.heard(op, &request, &reply),
             Err(Silence::Unsent) => {
                 self.history().push(Event::Unsent { op });
                 Outcome::Lost
@@ -142,8 +142,8 @@ impl Client {
         };
         let mut answers = results.iter();
         let heard = ops.into_iter().map(|(op, request)| {
-            let answer = wire::batch_answer(&request, answers.next().unwrap_or(&Value::Null));
-            (request, self.heard(op, answer))
+            let outcome = self.heard(op, &request, &wire::of_batch(answers.next().unwrap_or(&Value::Null)));
+            (request, outcome)
         });
         heard.collect()
     }
@@ -186,7 +186,11 @@ impl Client {
         urls[self.shared.turns.fetch_add(1, Ordering::SeqCst) % urls.len()].clone()
     }
 
-    fn heard(&self, op: OpId, answer: Answer) -> Outcome {
+    fn heard(&self, op: OpId, request: &Request, reply: &Reply) -> Outcome {
+        if wire::is_unknown(reply) {
+            return Outcome::Lost;
+        }
+        let answer = wire::answer(request, reply);
         let outcome = match &answer {
             Answer::Made(seen) | Answer::Stood(seen) | Answer::Changed(seen) | Answer::Appended { seen, .. } => {
                 Outcome::Done { job: seen.job.clone(), version: seen.version }

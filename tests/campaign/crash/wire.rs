@@ -125,9 +125,17 @@ pub(super) fn answer(request: &Request, reply: &Reply) -> Answer {
         (409, "already_finished") => Answer::Finished,
         (412, "version_mismatch") => reply.body["current_version"].as_u64().map_or_else(strange, Answer::Moved),
         (409, "log_gap") => reply.body["expected"].as_u64().map_or_else(strange, Answer::Gap),
-        (409, "idempotency_in_progress") | (429, "too_many_requests") | (503, "contended") => Answer::Busy,
+        (409, "idempotency_in_progress") | (429, "too_many_requests") | (503, "contended" | "storage_unavailable") => {
+            Answer::Busy
+        }
         _ => strange(),
     }
+}
+
+/// Whether an answer says that nobody knows whether it was done.
+pub(super) fn is_unknown(reply: &Reply) -> bool {
+    let detail = reply.body["detail"].as_str().unwrap_or_default();
+    (reply.status, &reply.body["code"]) == (503, &json!("storage_unavailable")) && detail.contains("is not known")
 }
 
 fn accepted(what: What, reply: &Reply) -> Option<Answer> {
@@ -147,10 +155,10 @@ fn accepted(what: What, reply: &Reply) -> Option<Answer> {
 }
 
 /// The answer to one operation of a batch.
-pub(super) fn batch_answer(request: &Request, item: &Value) -> Answer {
+pub(super) fn of_batch(item: &Value) -> Reply {
     let status = item["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(0);
     let body = item.get("job").or_else(|| item.get("problem")).cloned().unwrap_or(Value::Null);
-    answer(request, &Reply { status, replayed: false, body })
+    Reply { status, replayed: false, body }
 }
 
 /// A job as a document, a row of a list or the answer to an append shows it.

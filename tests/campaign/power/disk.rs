@@ -154,6 +154,15 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes a part of a file survive and forgets that there was more to do, as systems do when a sync fails
+    /// (<https://wiki.postgresql.org/wiki/Fsync_Errors>).
+    pub(super) fn fail_to_sync(&mut self, number: Number, random: &mut Random) {
+        if let Some(Node::File(bytes)) = self.nodes.get_mut(&number) {
+            bytes.safe = what_is_left(bytes, random);
+            bytes.since.clear();
+        }
+    }
+
     /// The disk as it may be when the power is back.
     pub(super) fn lose_power(&self, random: &mut Random) -> Self {
         let mut left = Self { nodes: BTreeMap::new(), next: self.next, syncs: self.syncs };
@@ -334,6 +343,23 @@ fn what_was_synced_stays_and_the_rest_may_go() {
     let left = times(&disk, &mut random, &|disk| disk.find(ROOT, name) == Ok(file));
     assert!(moved > 10 && left > 10, "moved {moved} times of 200, not {left}");
     assert_eq!(disk.remove(ROOT, name), Err(Refusal::Absent));
+}
+
+#[test]
+fn a_sync_that_failed_is_not_made_good_by_another_one() {
+    let mut disk = Disk::new(true);
+    let file = disk.make_file(ROOT, OsStr::new("file")).unwrap();
+    disk.sync(ROOT).unwrap();
+    let mut random = Random::new(1);
+    let mut lost = 0;
+    for round in 1..100 {
+        disk.write(file, 0, &[round; 2000]).unwrap();
+        disk.fail_to_sync(file, &mut random);
+        disk.sync(file).unwrap();
+        assert_eq!(disk.read(file, 0, 9000).unwrap(), [round; 2000], "it is seen");
+        lost += usize::from(disk.lose_power(&mut random).read(file, 0, 9000).unwrap() != [round; 2000]);
+    }
+    assert!(lost > 10, "lost {lost} times of 99");
 }
 
 #[test]

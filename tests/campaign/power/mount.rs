@@ -31,6 +31,7 @@ pub(in crate::campaign) struct Mount {
     session: BackgroundSession,
     supply: Supply,
     is_out: watch::Receiver<bool>,
+    has_failed: watch::Receiver<bool>,
     at: PathBuf,
 }
 
@@ -42,6 +43,9 @@ struct State {
     power: Power,
     random: Random,
     out: watch::Sender<bool>,
+    /// One of them fails after so many operations that change something or sync it.
+    fails_in: Option<u64>,
+    failed: watch::Sender<bool>,
 }
 
 enum Power {
@@ -58,20 +62,20 @@ enum Power {
 enum Step {
     Look,
     Change,
-    Sync,
+    Sync(Number),
 }
 
 impl Mount {
     /// Mounts a disk on an empty directory.
     pub(in crate::campaign) fn new(disk: Disk, at: &Path, random: Random) -> Self {
-        let (out, is_out) = watch::channel(false);
-        let state = State { disk, power: Power::On { left: None }, random, out };
+        let ((out, is_out), (failed, has_failed)) = (watch::channel(false), watch::channel(false));
+        let state = State { disk, power: Power::On { left: None }, random, out, fails_in: None, failed };
         let supply = Supply(Arc::new(Mutex::new(state)));
         let session = fuser::spawn_mount(supply.clone(), at, &Config::default());
         let session = session.unwrap_or_else(|error| {
             panic!("a disk of the test's own needs /dev/fuse, and fusermount3 where it is not root: {error}")
         });
-        Self { session, supply, is_out, at: at.to_owned() }
+        Self { session, supply, is_out, has_failed, at: at.to_owned() }
     }
 
     /// Where it is.
@@ -87,6 +91,16 @@ impl Mount {
         }
     }
 
+    /// This operation from now, which changes something or syncs it, fails with EIO.
+    pub(in crate::campaign) fn fail_in(&self, operations: u64) {
+        self.supply.lock().fails_in = Some(operations);
+    }
+
+    /// Returns when one has failed.
+    pub(in crate::campaign) async fn until_failed(&self) {
+        heard(self.has_failed.clone()).await;
+    }
+
     /// The power goes out, unless it has.
     pub(in crate::campaign) fn cut(&self) {
         self.supply.lock().cut();
@@ -94,9 +108,7 @@ impl Mount {
 
     /// Returns when the power is out.
     pub(in crate::campaign) async fn until_out(&self) {
-        let mut is_out = self.is_out.clone();
-        let out = time::timeout(PATIENCE, is_out.wait_for(|is_out| *is_out)).await;
-        out.expect("the disk is used").expect("it is mounted");
+        heard(self.is_out.clone()).await;
     }
 
     /// Lets those go who wait for a disk without power. They are to be about to die.
@@ -122,6 +134,11 @@ impl Mount {
         let mut state = supply.lock();
         mem::replace(&mut state.disk, Disk::new(true))
     }
+}
+
+async fn heard(mut event: watch::Receiver<bool>) {
+    let heard = time::timeout(PATIENCE, event.wait_for(|has_come| *has_come)).await;
+    heard.expect("the disk is used").expect("it is mounted");
 }
 
 impl Supply {
@@ -152,6 +169,9 @@ impl Supply {
                 return state.leave_unanswered(reply);
             }
         }
+        if step != Step::Look && state.fails(step) {
+            return refuse(reply, Errno::EIO);
+        }
         match &state.power {
             Power::Out { .. } => state.leave_unanswered(reply),
             Power::Gone => refuse(reply, Errno::EIO),
@@ -170,6 +190,21 @@ impl State {
             self.power = Power::Out { after, unanswered: Vec::new() };
             self.out.send_replace(true);
         }
+    }
+
+    /// Whether it is this one that fails.
+    fn fails(&mut self, step: Step) -> bool {
+        let (Power::On { .. }, Some(left)) = (&self.power, &mut self.fails_in) else { return false };
+        *left -= 1;
+        if *left > 0 {
+            return false;
+        }
+        self.fails_in = None;
+        if let Step::Sync(number) = step {
+            self.disk.fail_to_sync(number, &mut self.random);
+        }
+        self.failed.send_replace(true);
+        true
     }
 
     fn leave_unanswered(&mut self, reply: impl Send + 'static) {
@@ -357,11 +392,11 @@ impl Filesystem for Supply {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.operate(Step::Sync, reply, ReplyEmpty::error, |disk| disk.sync(ino.0), done);
+        self.operate(Step::Sync(ino.0), reply, ReplyEmpty::error, |disk| disk.sync(ino.0), done);
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.operate(Step::Sync, reply, ReplyEmpty::error, |disk| disk.sync(ino.0), done);
+        self.operate(Step::Sync(ino.0), reply, ReplyEmpty::error, |disk| disk.sync(ino.0), done);
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
