@@ -304,9 +304,9 @@ pub enum LogEnd {
 pub struct ListQuery {
     /// Whose jobs.
     pub tenant: Tenant,
-    /// Only those in one of these; empty: all.
+    /// Only those in one of these, each of which is there once; empty: all.
     pub statuses: Vec<Status>,
-    /// Only those of one of these; empty: all.
+    /// Only those of one of these, each of which is there once; empty: all.
     pub kinds: Vec<Kind>,
     /// Only those with all of these.
     pub labels: Vec<(LabelKey, LabelValue)>,

@@ -26,7 +26,7 @@ pub(super) struct Filter {
 impl Filter {
     /// Takes what a query says of them.
     pub(super) fn take(params: &mut Params<'_>) -> Result<Self, ApiError> {
-        let (status, kind) = (words(params, "status")?, words(params, "kind")?);
+        let (status, kind) = (once(words(params, "status")?), once(words(params, "kind")?));
         let label = params.take_all("label").iter().map(|text| label(text)).collect::<Result<_, _>>()?;
         Ok(Self { status, kind, label })
     }
@@ -59,6 +59,13 @@ where
     let values = params.take_all(name);
     let words = values.iter().flat_map(|value| value.split(','));
     words.map(|word| T::try_from(word).map_err(|Malformed(rule)| ApiError::field(name, rule))).collect()
+}
+
+/// Each word once: whoever says one twice, or in two ways, means the same jobs.
+fn once<T: Ord>(mut words: Vec<T>) -> Vec<T> {
+    words.sort_unstable();
+    words.dedup();
+    words
 }
 
 fn label(text: &str) -> Result<(LabelKey, LabelValue), ApiError> {
