@@ -219,7 +219,7 @@ impl Committer {
     /// Publishes what is durable and answers; what met another writer goes round again.
     fn settle(&self, works: Vec<Work>, outcomes: Vec<Outcome>, batch: Batch) -> Vec<Submission> {
         let mut outcomes = outcomes.into_iter();
-        let (mut answers, mut again) = (batch.answered, batch.later);
+        let (mut answers, mut again) = (batch.answered, Vec::new());
         for mut work in works {
             let outcome = if work.is_untouched() {
                 let Some(found) = work.moved.take() else {
@@ -266,6 +266,8 @@ impl Committer {
         for waiting in answers {
             waiting.send();
         }
+        // What had to wait came after what goes round again of its job.
+        again.extend(batch.later);
         again
     }
 
