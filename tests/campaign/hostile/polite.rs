@@ -72,6 +72,7 @@ async fn work(address: SocketAddr, rounds: watch::Sender<u64>, mut wished: watch
     talker.ask("PUT", "/jobs/polite", &json!({"kind": "polite"})).await.is(201);
     let mut events = Talker::connect(address).await;
     events.say(get("/jobs/polite/events?logs=all")).await;
+    events.hear_up_to("\"version\":1,").await.expect("its events begin");
     for round in 1.. {
         // Nobody wishes anything of it any more when its test has failed.
         if wished.wait_for(|wish| *wish != Wish::Rest).await.map_or(Wish::Leave, |wish| *wish) == Wish::Leave {
