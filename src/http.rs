@@ -9,6 +9,7 @@ mod attempts;
 mod batch;
 mod bodies;
 mod body;
+mod bounds;
 mod claim;
 mod code;
 mod commands;

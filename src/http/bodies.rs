@@ -25,19 +25,19 @@ pub(super) use self::{
     retry::RetryBody,
     schema::{SCHEMAS, describe},
 };
-use super::{body::json_text, context::Context, error::ApiError, given::Given, members::Members};
+use super::{body::json_text, bounds::Bounds, error::ApiError, given::Given, members::Members};
 use crate::job::{Attempt, Edit, LabelKey, LabelValue, Limits, Lines, Malformed, Origin, Progress, Seq, Stage, Writer};
 
 /// What can be made of the members of an object.
 pub(super) trait FromMembers: Sized {
     /// Takes what it knows and leaves the rest.
-    fn from_members(members: &mut Members<'_>, context: &Context) -> Result<Self, ApiError>;
+    fn from_members(members: &mut Members<'_>, bounds: &Bounds) -> Result<Self, ApiError>;
 }
 
 /// A body that is an object with these members and no others.
-fn object<T: FromMembers>(body: &[u8], context: &Context) -> Result<T, ApiError> {
-    let mut members = Members::parse(json_text(body, context.settings().json_depth_max)?)?;
-    let object = T::from_members(&mut members, context)?;
+fn object<T: FromMembers>(body: &[u8], bounds: &Bounds) -> Result<T, ApiError> {
+    let mut members = Members::parse(json_text(body, bounds.settings().json_depth_max)?)?;
+    let object = T::from_members(&mut members, bounds)?;
     members.finish()?;
     Ok(object)
 }
@@ -102,10 +102,10 @@ pub(super) fn lines<'t>(
 }
 
 /// The lines of a `log` member: a string or an array of strings.
-fn log(members: &mut Members<'_>, context: &Context) -> Result<Lines, ApiError> {
+fn log(members: &mut Members<'_>, bounds: &Bounds) -> Result<Lines, ApiError> {
     match members.take_some(&["log"])? {
         None => Ok(Lines::default()),
-        Some(log) => lines(log.name, log.strings()?, context.settings().append_lines_max, context.limits()),
+        Some(log) => lines(log.name, log.strings()?, bounds.settings().append_lines_max, bounds.limits()),
     }
 }
 

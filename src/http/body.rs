@@ -16,7 +16,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use super::{context::Context, error::ApiError};
+use super::{bounds::Bounds, context::Context, error::ApiError};
 
 /// How much of a body that is refused for its size is still read, so that its sender, who may not listen before all is
 /// sent, gets the answer and not a broken connection.
@@ -61,7 +61,7 @@ pub(super) trait FromBody: Sized {
     const MEDIA: &'static [Media];
 
     /// Parses the body.
-    fn from_body(media: Media, body: &[u8], context: &Context) -> Result<Self, ApiError>;
+    fn from_body(media: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError>;
 }
 
 /// A parsed body, and the bytes it came as.
@@ -79,7 +79,7 @@ impl<T: FromBody> FromRequest<Context> for Body<T> {
         // Read before it is refused for its type: see the limit above.
         let bytes = read(&parts.headers, body, context).await?;
         let media = media(&parts.headers, T::MEDIA, bytes.is_empty())?;
-        Ok(Self { value: T::from_body(media, &bytes, context)?, bytes })
+        Ok(Self { value: T::from_body(media, &bytes, context.bounds())?, bytes })
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn claim_job(
     let key = key.map(|key| idempotency::key("claim", &key, &bytes)).transpose()?;
     let _waits = Held::new(context.push_metrics().open(StreamKind::Claim));
     let _matters = presence.matters();
-    let Some(claimed) = context.store().claim(caller, value.into_wish(&context), key).await? else {
+    let Some(claimed) = context.store().claim(caller, value.into_wish(context.bounds()), key).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let document = Document::new(&claimed.job).with_logs(&[]).with_input(claimed.input.as_ref());

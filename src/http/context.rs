@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 
-use super::{docs::Pages, readiness::Readiness, settings::Settings};
+use super::{bounds::Bounds, docs::Pages, readiness::Readiness, settings::Settings};
 use crate::{
-    job::Limits,
     metrics::{Metrics, PushMetrics},
     publish::Streams,
     store::JobStore,
@@ -33,12 +32,14 @@ pub(super) struct Context(Arc<Shared>);
 
 struct Shared {
     api: Api,
+    bounds: Bounds,
     pages: Pages,
 }
 
 impl Context {
     pub(super) fn new(api: Api) -> Self {
-        Self(Arc::new(Shared { api, pages: Pages::render() }))
+        let bounds = Bounds::new(api.settings.clone(), api.store.settings().limits.clone());
+        Self(Arc::new(Shared { api, bounds, pages: Pages::render() }))
     }
 
     /// The jobs.
@@ -61,9 +62,9 @@ impl Context {
         &self.0.api.metrics.push
     }
 
-    /// Bounds of the domain.
-    pub(super) fn limits(&self) -> &Limits {
-        &self.0.api.store.settings().limits
+    /// What requests are parsed by.
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.0.bounds
     }
 
     /// The pages that never change.

@@ -8,6 +8,7 @@ use axum::{
 use utoipa::IntoParams;
 
 use super::{
+    bounds::Bounds,
     context::Context,
     error::ApiError,
     extract::{JobPath, LastEventId},
@@ -35,7 +36,7 @@ pub(super) struct StreamParams {
 }
 
 impl FromParams for StreamParams {
-    fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_params(params: &mut Params<'_>, _: &Bounds) -> Result<Self, ApiError> {
         let logs = params.take("logs")?.map(|text| line_count(&text)).transpose()?;
         Ok(Self { since: params.take("since")?.map(Into::into), logs })
     }

@@ -4,6 +4,7 @@ use axum::{extract::State, response::Response};
 use utoipa::{IntoParams, openapi::schema::Array};
 
 use super::{
+    bounds::Bounds,
     context::Context,
     error::ApiError,
     extract::LastEventId,
@@ -35,9 +36,9 @@ pub(super) struct FeedParams {
 }
 
 impl FromParams for FeedParams {
-    fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
+    fn from_params(params: &mut Params<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
         let filter = Filter::take(params)?;
-        let id = ids(params, context.settings().stream.feed_ids_max)?;
+        let id = ids(params, bounds.settings().stream.feed_ids_max)?;
         if !filter.is_empty() && !id.is_empty() {
             return Err(ApiError::field("id", "given without `status`, `kind` and `label`"));
         }

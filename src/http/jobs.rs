@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     bodies::{NewJobBody, PatchBody, SEQ_MAX},
     body::Body,
+    bounds::Bounds,
     context::Context,
     error::ApiError,
     extract::{ChosenId, IfMatch, IfNoneMatch, JobPath, OnceKey, Prefer},
@@ -93,9 +94,9 @@ pub(super) struct ReadParams {
 }
 
 impl FromParams for ReadParams {
-    fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
-        let wait = WaitParams::from_params(params, context)?;
-        Ok(Self { view: ViewParams::from_params(params, context)?, wait })
+    fn from_params(params: &mut Params<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
+        let wait = WaitParams::from_params(params, bounds)?;
+        Ok(Self { view: ViewParams::from_params(params, bounds)?, wait })
     }
 }
 
@@ -123,7 +124,7 @@ impl ViewParams {
 }
 
 impl FromParams for ViewParams {
-    fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_params(params: &mut Params<'_>, _: &Bounds) -> Result<Self, ApiError> {
         Ok(Self {
             logs: params.take("logs")?.map(|text| line_count(&text)).transpose()?,
             logs_after: params.number("logs_after", 0, SEQ_MAX)?,
@@ -224,7 +225,7 @@ pub(super) struct AttemptParam {
 }
 
 impl FromParams for AttemptParam {
-    fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_params(params: &mut Params<'_>, _: &Bounds) -> Result<Self, ApiError> {
         Ok(Self { attempt: params.attempt()? })
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    context::Context,
+    bounds::Bounds,
     cursor,
     error::ApiError,
     filter::Filter,
@@ -50,8 +50,8 @@ pub(super) struct ListParams {
 }
 
 impl FromParams for ListParams {
-    fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
-        let settings = context.settings();
+    fn from_params(params: &mut Params<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
+        let settings = bounds.settings();
         let filter = Filter::take(params)?;
         let q = params.take("q")?.filter(|text| !text.is_empty());
         let q = q.map(|text| searched(&text)).transpose()?;

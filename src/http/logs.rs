@@ -15,6 +15,7 @@ use super::{
     accept,
     bodies::{AppendBody, SEQ_MAX},
     body::{Body, Media},
+    bounds::Bounds,
     context::Context,
     error::ApiError,
     extract::{IfMatch, JobPath, Prefer},
@@ -60,7 +61,7 @@ pub(super) struct AppendParams {
 }
 
 impl FromParams for AppendParams {
-    fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_params(params: &mut Params<'_>, _: &Bounds) -> Result<Self, ApiError> {
         Ok(Self {
             pct: params.take("pct")?.map(|text| percent(&text)).transpose()?,
             stage: params.parse_one("stage")?,
@@ -153,8 +154,8 @@ pub(super) struct PageParams {
 }
 
 impl FromParams for PageParams {
-    fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError> {
-        let settings = context.settings();
+    fn from_params(params: &mut Params<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
+        let settings = bounds.settings();
         let limit = params.number("limit", 1, settings.page_lines_max as u64)?;
         let follow = flag(params, "follow")?;
         if follow && limit.is_some() {

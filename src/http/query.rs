@@ -6,13 +6,13 @@ use std::borrow::Cow;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 
-use super::{context::Context, error::ApiError};
+use super::{bounds::Bounds, context::Context, error::ApiError};
 use crate::job::{Attempt, Malformed, digits};
 
 /// What can be made of query parameters.
 pub(super) trait FromParams: Sized {
     /// Takes what it knows and leaves the rest.
-    fn from_params(params: &mut Params<'_>, context: &Context) -> Result<Self, ApiError>;
+    fn from_params(params: &mut Params<'_>, bounds: &Bounds) -> Result<Self, ApiError>;
 }
 
 /// The parameters of a route, parsed.
@@ -24,7 +24,7 @@ impl<T: FromParams> FromRequestParts<Context> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, ApiError> {
         let mut params = Params::parse(parts.uri.query().unwrap_or_default())?;
-        let value = T::from_params(&mut params, context)?;
+        let value = T::from_params(&mut params, context.bounds())?;
         params.finish()?;
         Ok(Self(value))
     }
@@ -35,7 +35,7 @@ impl<T: FromParams> FromRequestParts<Context> for Query<T> {
 pub(super) struct Nothing;
 
 impl FromParams for Nothing {
-    fn from_params(_: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_params(_: &mut Params<'_>, _: &Bounds) -> Result<Self, ApiError> {
         Ok(Self)
     }
 }

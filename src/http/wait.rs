@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use super::{
     bodies::SEQ_MAX,
+    bounds::Bounds,
     context::Context,
     error::ApiError,
     extract::{IfNoneMatch, Prefer},
@@ -47,7 +48,7 @@ pub(super) struct WaitParams {
 struct Done;
 
 impl FromParams for WaitParams {
-    fn from_params(params: &mut Params<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_params(params: &mut Params<'_>, _: &Bounds) -> Result<Self, ApiError> {
         let until = match params.take("until")?.as_deref() {
             None => None,
             Some("done") => Some(Done),

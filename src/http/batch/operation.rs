@@ -13,7 +13,7 @@ use crate::{
     http::{
         bodies::{AppendBody, FromMembers, HeartbeatBody, NewJobBody, PatchBody, Style, describe},
         body::json_text,
-        context::Context,
+        bounds::Bounds,
         error::ApiError,
         given::Given,
         jobs::fresh_id,
@@ -72,26 +72,26 @@ impl Done {
 
 impl BatchOperation {
     /// Reads an operation.
-    pub(super) fn parse(text: &[u8], caller: Caller, context: &Context) -> Result<Self, ApiError> {
-        let mut members = Members::parse(json_text(text, context.settings().json_depth_max)?)?;
+    pub(super) fn parse(text: &[u8], caller: Caller, bounds: &Bounds) -> Result<Self, ApiError> {
+        let mut members = Members::parse(json_text(text, bounds.settings().json_depth_max)?)?;
         let op = members.require("op")?;
         let operation = match &*op.string()? {
-            "create" => Self::create(&mut members, caller, context)?,
+            "create" => Self::create(&mut members, caller, bounds)?,
             "patch" => {
                 let (id, versions) = target(&mut members)?;
-                let patch = PatchBody::from_members(&mut members, Style::Replace, context)?;
+                let patch = PatchBody::from_members(&mut members, Style::Replace, bounds)?;
                 let guard = Guard { attempt: patch.attempt, versions };
                 Self::Patch(id, patch.into_change()?, guard)
             }
             "log" => {
                 let (id, versions) = target(&mut members)?;
-                let append = AppendBody::from_members(&mut members, context)?;
+                let append = AppendBody::from_members(&mut members, bounds)?;
                 let guard = Guard { attempt: append.attempt, versions };
                 Self::Report(id, append.into_change()?, guard)
             }
             "heartbeat" => {
                 let (id, versions) = target(&mut members)?;
-                let heartbeat = HeartbeatBody::from_members(&mut members, context)?;
+                let heartbeat = HeartbeatBody::from_members(&mut members, bounds)?;
                 let guard = Guard { attempt: heartbeat.attempt, versions };
                 Self::Report(id, heartbeat.into_change(), guard)
             }
@@ -101,9 +101,9 @@ impl BatchOperation {
         Ok(operation)
     }
 
-    fn create(members: &mut Members<'_>, caller: Caller, context: &Context) -> Result<Self, ApiError> {
+    fn create(members: &mut Members<'_>, caller: Caller, bounds: &Bounds) -> Result<Self, ApiError> {
         let id = members.take_some(&["id"])?.map(Given::parse).transpose()?;
-        let new = NewJobBody::from_members(members, context)?;
+        let new = NewJobBody::from_members(members, bounds)?;
         Ok(match id {
             Some(id) => Self::Ensure(Box::new(new.into_new_job(id, caller))),
             None => Self::Create(Box::new(new.into_new_job(fresh_id()?, caller))),

@@ -102,7 +102,7 @@ impl Window {
         self.number += 1;
         let bytes = operation.as_ref().map_or(0, Bytes::len);
         self.bytes += bytes;
-        let operation = operation.and_then(|text| BatchOperation::parse(&text, caller, &self.context));
+        let operation = operation.and_then(|text| BatchOperation::parse(&text, caller, self.context.bounds()));
         let operation = match operation {
             Ok(operation) => operation,
             Err(error) => {

@@ -8,8 +8,8 @@ use super::{FromMembers, PCT, attempt, lines, origin, progress, reported_stage, 
 use crate::{
     http::{
         body::{FromBody, Media, json_text},
+        bounds::Bounds,
         code::Code,
-        context::Context,
         error::ApiError,
         members::{Members, no_json},
         problem::Problem,
@@ -48,14 +48,14 @@ impl AppendBody {
         Ok(Change::Append(Append { lines, progress: self.pct, stage: self.stage }))
     }
 
-    fn of_lines<'t>(texts: impl IntoIterator<Item = Cow<'t, str>>, context: &Context) -> Result<Self, ApiError> {
-        let lines = lines("lines", texts, context.settings().append_lines_max, context.limits())?;
+    fn of_lines<'t>(texts: impl IntoIterator<Item = Cow<'t, str>>, bounds: &Bounds) -> Result<Self, ApiError> {
+        let lines = lines("lines", texts, bounds.settings().append_lines_max, bounds.limits())?;
         Ok(Self { lines, ..Self::default() })
     }
 }
 
 impl FromMembers for AppendBody {
-    fn from_members(members: &mut Members<'_>, context: &Context) -> Result<Self, ApiError> {
+    fn from_members(members: &mut Members<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
         let texts = texts(members)?;
         Ok(Self {
             pct: members.take_some(PCT)?.map(progress).transpose()?,
@@ -63,7 +63,7 @@ impl FromMembers for AppendBody {
             attempt: attempt(members)?,
             writer: writer(members)?,
             seq: seq(members)?,
-            ..Self::of_lines(texts, context)?
+            ..Self::of_lines(texts, bounds)?
         })
     }
 }
@@ -71,23 +71,23 @@ impl FromMembers for AppendBody {
 impl FromBody for AppendBody {
     const MEDIA: &'static [Media] = &[Media::Json, Media::Text, Media::Ndjson];
 
-    fn from_body(media: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
+    fn from_body(media: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError> {
         match media {
             Media::Json | Media::MergePatch => {
-                let mut members = Members::parse(json_text(body, context.settings().json_depth_max)?)?;
-                let append = Self::from_members(&mut members, context)?;
+                let mut members = Members::parse(json_text(body, bounds.settings().json_depth_max)?)?;
+                let append = Self::from_members(&mut members, bounds)?;
                 members.finish()?;
                 Ok(append)
             }
-            Media::Text => Self::of_lines(String::from_utf8_lossy(body).lines().map(Cow::Borrowed), context),
+            Media::Text => Self::of_lines(String::from_utf8_lossy(body).lines().map(Cow::Borrowed), bounds),
             Media::Ndjson => {
                 let mut texts = Vec::new();
                 for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
                     if !line.trim_ascii().is_empty() {
-                        texts.extend(ndjson_line(line, context).map_err(|error| at_line(index + 1, &error))?);
+                        texts.extend(ndjson_line(line, bounds).map_err(|error| at_line(index + 1, &error))?);
                     }
                 }
-                Self::of_lines(texts, context)
+                Self::of_lines(texts, bounds)
             }
         }
     }
@@ -112,8 +112,8 @@ fn texts<'a>(members: &mut Members<'a>) -> Result<Vec<Cow<'a, str>>, ApiError> {
     }
 }
 
-fn ndjson_line<'a>(line: &'a [u8], context: &Context) -> Result<Vec<Cow<'a, str>>, ApiError> {
-    let text = json_text(line, context.settings().json_depth_max)?;
+fn ndjson_line<'a>(line: &'a [u8], bounds: &Bounds) -> Result<Vec<Cow<'a, str>>, ApiError> {
+    let text = json_text(line, bounds.settings().json_depth_max)?;
     match text.trim_ascii_start().as_bytes().first() {
         Some(b'"') => serde_json::from_str::<String>(text).map(|line| vec![line.into()]).map_err(no_json),
         Some(_) | None => {

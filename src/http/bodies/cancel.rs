@@ -6,7 +6,7 @@ use super::{FromMembers, object};
 use crate::{
     http::{
         body::{FromBody, Media},
-        context::Context,
+        bounds::Bounds,
         error::ApiError,
         given::Given,
         members::Members,
@@ -31,7 +31,7 @@ impl CancelBody {
 }
 
 impl FromMembers for CancelBody {
-    fn from_members(members: &mut Members<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_members(members: &mut Members<'_>, _: &Bounds) -> Result<Self, ApiError> {
         Ok(Self { reason: members.take_some(&["reason"])?.map(Given::parse).transpose()? })
     }
 }
@@ -39,7 +39,7 @@ impl FromMembers for CancelBody {
 impl FromBody for CancelBody {
     const MEDIA: &'static [Media] = &[Media::Json];
 
-    fn from_body(_: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
-        if body.is_empty() { Ok(Self::default()) } else { object(body, context) }
+    fn from_body(_: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError> {
+        if body.is_empty() { Ok(Self::default()) } else { object(body, bounds) }
     }
 }

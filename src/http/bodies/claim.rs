@@ -8,7 +8,7 @@ use super::{FromMembers, object};
 use crate::{
     http::{
         body::{FromBody, Media},
-        context::Context,
+        bounds::Bounds,
         error::ApiError,
         given::Given,
         members::Members,
@@ -37,8 +37,8 @@ pub(in crate::http) struct ClaimBody {
 
 impl ClaimBody {
     /// The wish.
-    pub(in crate::http) fn into_wish(self, context: &Context) -> Wish {
-        let wait = self.wait_seconds.min(context.settings().claim.wait_seconds_max);
+    pub(in crate::http) fn into_wish(self, bounds: &Bounds) -> Wish {
+        let wait = self.wait_seconds.min(bounds.settings().claim.wait_seconds_max);
         Wish {
             kinds: self.kinds,
             claim: Claim { worker: Arc::from(self.worker.as_str()), lease_seconds: self.lease_seconds },
@@ -48,9 +48,9 @@ impl ClaimBody {
 }
 
 impl FromMembers for ClaimBody {
-    fn from_members(members: &mut Members<'_>, context: &Context) -> Result<Self, ApiError> {
+    fn from_members(members: &mut Members<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
         Ok(Self {
-            kinds: kinds(members.require("kinds")?, context.settings().claim.kinds_max)?,
+            kinds: kinds(members.require("kinds")?, bounds.settings().claim.kinds_max)?,
             worker: members.require("worker")?.parse()?,
             lease_seconds: Seconds(members.require("lease_seconds")?.integer(1..=86_400)?),
             wait_seconds: members.take_some(&["wait_seconds"])?.map_or(Ok(0), |given| given.integer(0..=u32::MAX))?,
@@ -76,7 +76,7 @@ fn kinds(given: Given<'_>, kinds_max: usize) -> Result<Vec<Kind>, ApiError> {
 impl FromBody for ClaimBody {
     const MEDIA: &'static [Media] = &[Media::Json];
 
-    fn from_body(_: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
-        object(body, context)
+    fn from_body(_: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError> {
+        object(body, bounds)
     }
 }

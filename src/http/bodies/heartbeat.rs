@@ -6,7 +6,7 @@ use super::{FromMembers, PROGRESS, attempt, object, progress, reported_stage};
 use crate::{
     http::{
         body::{FromBody, Media},
-        context::Context,
+        bounds::Bounds,
         error::ApiError,
         members::Members,
     },
@@ -36,7 +36,7 @@ impl HeartbeatBody {
 }
 
 impl FromMembers for HeartbeatBody {
-    fn from_members(members: &mut Members<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_members(members: &mut Members<'_>, _: &Bounds) -> Result<Self, ApiError> {
         Ok(Self {
             attempt: attempt(members)?,
             progress_pct: members.take_some(PROGRESS)?.map(progress).transpose()?,
@@ -48,7 +48,7 @@ impl FromMembers for HeartbeatBody {
 impl FromBody for HeartbeatBody {
     const MEDIA: &'static [Media] = &[Media::Json];
 
-    fn from_body(_: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
-        object(body, context)
+    fn from_body(_: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError> {
+        object(body, bounds)
     }
 }

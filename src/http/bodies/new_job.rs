@@ -8,7 +8,7 @@ use super::{FromMembers, labels, log, object};
 use crate::{
     http::{
         body::{FromBody, Media},
-        context::Context,
+        bounds::Bounds,
         error::ApiError,
         given::Given,
         members::Members,
@@ -106,12 +106,12 @@ impl NewJobBody {
 }
 
 impl FromMembers for NewJobBody {
-    fn from_members(members: &mut Members<'_>, context: &Context) -> Result<Self, ApiError> {
+    fn from_members(members: &mut Members<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
         members.refuse(&ELSEWHERE)?;
         let day = 86_400;
         Ok(Self {
             kind: members.require("kind")?.parse()?,
-            input: members.take_some(&["input"])?.map(|given| input(given, context)).transpose()?,
+            input: members.take_some(&["input"])?.map(|given| input(given, bounds)).transpose()?,
             labels: members.take_some(&["labels"])?.map(first_labels).transpose()?.unwrap_or_default(),
             priority: members.take_some(&["priority"])?.map_or(Ok(0), |given| given.integer(i32::MIN..=i32::MAX))?,
             max_attempts: members.take_some(&["max_attempts"])?.map_or(Ok(1), |given| given.integer(1..=1000))?,
@@ -122,7 +122,7 @@ impl FromMembers for NewJobBody {
             queue_ttl_seconds: seconds(members, "queue_ttl_seconds", 30 * day)?,
             cancel_grace_seconds: seconds(members, "cancel_grace_seconds", day)?,
             retain_seconds: seconds(members, "retain_seconds", 3650 * day)?,
-            log: log(members, context)?,
+            log: log(members, bounds)?,
         })
     }
 }
@@ -130,8 +130,8 @@ impl FromMembers for NewJobBody {
 impl FromBody for NewJobBody {
     const MEDIA: &'static [Media] = &[Media::Json];
 
-    fn from_body(_: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
-        object(body, context)
+    fn from_body(_: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError> {
+        object(body, bounds)
     }
 }
 
@@ -139,8 +139,8 @@ fn first_status() -> Object {
     one_of(&["queued", "pending", "processing", "running", "started"], true)
 }
 
-fn input(given: Given<'_>, context: &Context) -> Result<Json, ApiError> {
-    let bytes_max = context.settings().input_bytes_max;
+fn input(given: Given<'_>, bounds: &Bounds) -> Result<Json, ApiError> {
+    let bytes_max = bounds.settings().input_bytes_max;
     let input = given.json()?;
     if input.as_str().len() <= bytes_max {
         Ok(input)

@@ -7,7 +7,7 @@ use super::{PROGRESS, STAGE, attempt, labels, log, origin, progress, seq, writer
 use crate::{
     http::{
         body::{FromBody, Media, json_text},
-        context::Context,
+        bounds::Bounds,
         error::ApiError,
         given::Given,
         members::Members,
@@ -110,7 +110,7 @@ impl PatchBody {
     pub(in crate::http) fn from_members(
         members: &mut Members<'_>,
         style: Style,
-        context: &Context,
+        bounds: &Bounds,
     ) -> Result<Self, ApiError> {
         members.refuse(&ELSEWHERE)?;
         Ok(Self {
@@ -120,7 +120,7 @@ impl PatchBody {
             result: members.take(&["result"])?.map_or(Ok(Edit::Keep), |given| edited_json(given, style))?,
             error: members.take(&["error"])?.map_or(Ok(Edit::Keep), |given| edited_error(given, style))?,
             labels: members.take(&["labels"])?.map_or(Ok(LabelEdit::default()), |given| edited_labels(given, style))?,
-            log: log(members, context)?,
+            log: log(members, bounds)?,
             attempt: attempt(members)?,
             writer: writer(members)?,
             seq: seq(members)?,
@@ -131,10 +131,10 @@ impl PatchBody {
 impl FromBody for PatchBody {
     const MEDIA: &'static [Media] = &[Media::Json, Media::MergePatch];
 
-    fn from_body(media: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
+    fn from_body(media: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError> {
         let style = if media == Media::MergePatch { Style::Merge } else { Style::Replace };
-        let mut members = Members::parse(json_text(body, context.settings().json_depth_max)?)?;
-        let patch = Self::from_members(&mut members, style, context)?;
+        let mut members = Members::parse(json_text(body, bounds.settings().json_depth_max)?)?;
+        let patch = Self::from_members(&mut members, style, bounds)?;
         members.finish()?;
         Ok(patch)
     }

@@ -6,7 +6,7 @@ use super::{FromMembers, attempt, object};
 use crate::{
     http::{
         body::{FromBody, Media},
-        context::Context,
+        bounds::Bounds,
         error::ApiError,
         members::Members,
     },
@@ -30,7 +30,7 @@ impl RetryBody {
 }
 
 impl FromMembers for RetryBody {
-    fn from_members(members: &mut Members<'_>, _: &Context) -> Result<Self, ApiError> {
+    fn from_members(members: &mut Members<'_>, _: &Bounds) -> Result<Self, ApiError> {
         Ok(Self { attempt: attempt(members)? })
     }
 }
@@ -38,7 +38,7 @@ impl FromMembers for RetryBody {
 impl FromBody for RetryBody {
     const MEDIA: &'static [Media] = &[Media::Json];
 
-    fn from_body(_: Media, body: &[u8], context: &Context) -> Result<Self, ApiError> {
-        if body.is_empty() { Ok(Self::default()) } else { object(body, context) }
+    fn from_body(_: Media, body: &[u8], bounds: &Bounds) -> Result<Self, ApiError> {
+        if body.is_empty() { Ok(Self::default()) } else { object(body, bounds) }
     }
 }
