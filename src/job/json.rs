@@ -70,3 +70,18 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_what_they_are_however_often_they_are_read() {
+        for number in ["9007199254740993199254740073709551615", "4.9406564584124654e-324", "0.1", "-0.0", "1e300"] {
+            let value = |text: &str| Json::try_from(&serde_json::from_str(text).unwrap()).unwrap();
+            let once = value(number);
+            assert_eq!(value(once.as_str()).as_str(), once.as_str(), "{number}");
+            assert_eq!(once.as_str().parse::<f64>().unwrap(), number.parse::<f64>().unwrap(), "{number}");
+        }
+    }
+}
