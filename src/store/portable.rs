@@ -9,6 +9,7 @@ mod decode;
 mod encode;
 mod import;
 mod record;
+mod sound;
 mod timeline;
 
 pub use self::{

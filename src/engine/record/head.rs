@@ -66,7 +66,7 @@ struct More {
     armed_at: Option<u64>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, PartialEq, Serialize, Deserialize)]
 struct HeadTimeline {
     count: u64,
     /// When the last entry was made that tells of the attempt's stage.
@@ -112,7 +112,7 @@ impl<'a> Head<'a> {
         if head.expected_seconds > 0 || head.stages > 0 {
             let value = (&head, &head.more, &head.timeline, head.expected_seconds, head.stages);
             seal_padded(Table::Heads, place.number, &value, padded, into)
-        } else if head.timeline.count > 0 {
+        } else if head.timeline != HeadTimeline::default() {
             seal_padded(Table::Heads, place.number, &(&head, &head.more, &head.timeline), padded, into)
         } else {
             seal_padded(Table::Heads, place.number, &(&head, &head.more), padded, into)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::{Value, value::RawValue};
 use thiserror::Error;
 
-use super::timeline::TimelineRecord;
+use super::{sound, timeline::TimelineRecord};
 use crate::job::{
     Attempt, AttemptEnd, End, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, Labels, LogWindow,
     Malformed, Mark, Outcome, PastAttempt, Progress, Seconds, Seq, Spec, Stage, State, Status, Supervision, Tenant,
@@ -228,12 +228,6 @@ impl<'a> JobRecord<'a> {
         });
         let labels = Labels::try_from(labels.collect::<Result<BTreeMap<_, _>, _>>()?);
         let stage = self.stage.as_deref().map(Stage::try_from).transpose();
-        if self.result_version.is_some_and(|version| version > self.version) {
-            return Err(BadMember::new("result_version", "no more than version"));
-        }
-        if self.version == 0 || self.revision < self.version || self.attempt.0 == 0 {
-            return Err(BadMember::new("version", "1 or more, as attempt, and no more than revision"));
-        }
         let spec = Spec {
             key: JobKey { tenant: self.tenant, id: JobId::try_from(&*self.id).map_err(BadMember::of("id"))? },
             kind: Kind::try_from(&*self.kind).map_err(BadMember::of("kind"))?,
@@ -246,7 +240,7 @@ impl<'a> JobRecord<'a> {
             retain_seconds: self.retain_seconds,
             created_at: self.created_at.0,
         };
-        let (timeline_end, timeline) = self.timeline.into_timeline(self.attempt)?;
+        let (timeline_end, timeline) = self.timeline.into_timeline()?;
         let job = Job {
             spec: Arc::new(spec),
             state,
@@ -257,7 +251,7 @@ impl<'a> JobRecord<'a> {
             error: json("error", self.error)?,
             labels: labels.map_err(BadMember::of("labels"))?,
             attempt: self.attempt,
-            worker: self.worker.as_deref().map(Into::into),
+            worker: worker(self.worker)?,
             lease_expires_at: self.lease_expires_at.map(|at| at.0),
             fenced: self.fenced,
             cancel_requested: self.cancel_requested,
@@ -273,11 +267,8 @@ impl<'a> JobRecord<'a> {
             updated_at: self.updated_at.0,
         };
         let attempts = self.attempts.into_iter().map(AttemptRecord::into_past).collect::<Result<Vec<_>, _>>()?;
-        let rise = attempts.windows(2).all(|pair| pair[0].attempt < pair[1].attempt);
-        if !rise || attempts.last().is_some_and(|last| last.attempt >= job.attempt) {
-            return Err(BadMember::new("attempts", "in order and before the job's own"));
-        }
         let history = History { attempts, timeline, ends: job.last_end().into_iter().collect() };
+        sound::check(&job, &history)?;
         Ok((job, json("input", self.input)?, history))
     }
 
@@ -332,7 +323,7 @@ impl<'a> AttemptRecord<'a> {
         };
         Ok(PastAttempt {
             attempt: self.attempt,
-            worker: self.worker.as_deref().map(Into::into),
+            worker: worker(self.worker)?,
             started_at: self.started_at.map(|at| at.0),
             ended_at: self.ended_at.0,
             end,
@@ -371,11 +362,6 @@ impl<'a> LogRecord<'a> {
     }
 
     fn into_window(self) -> Result<LogWindow, BadMember> {
-        let rise = |pair: &[(Seq, u64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
-        let last = self.marks.last().is_none_or(|last| last.0 <= self.count && last.1 <= self.written);
-        if self.dropped > self.count || !self.marks.windows(2).all(rise) || !last {
-            return Err(BadMember::new("log", "counters that fit together"));
-        }
         let writers = self.writers.iter().map(|(writer, count)| Ok((Writer::try_from(&**writer)?, *count)));
         Ok(LogWindow {
             count: self.count,
@@ -389,8 +375,13 @@ impl<'a> LogRecord<'a> {
 
 fn json(member: &'static str, raw: Option<&RawValue>) -> Result<Option<Json>, BadMember> {
     let Some(raw) = raw else { return Ok(None) };
-    // As deep as everything that reads it later can follow.
-    let readable = serde_json::from_str::<Value>(raw.get()).is_ok();
-    let json = Json::from_text(raw.get().to_owned()).ok().filter(|_| readable);
-    json.map(Some).ok_or_else(|| BadMember::new(member, "JSON that is not nested too deeply"))
+    // As deep as everything that reads it later can follow, and without the white space that could end what it stands in.
+    let json = serde_json::from_str::<Value>(raw.get()).and_then(|value| Json::try_from(&value));
+    json.map(Some).map_err(|_| BadMember::new(member, "JSON that is not nested too deeply"))
+}
+
+/// The name of a worker, as a claim has it.
+pub(super) fn worker(name: Option<Cow<'_, str>>) -> Result<Option<Arc<str>>, BadMember> {
+    let writer = name.as_deref().map(Writer::try_from).transpose().map_err(BadMember::of("worker"))?;
+    Ok(writer.map(|writer| writer.as_str().into()))
 }

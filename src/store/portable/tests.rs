@@ -199,6 +199,13 @@ fn what_does_not_fit_is_named_with_its_line() {
         ("{\"milepost_export\":1", "{\"lines\":[]}\n{\"a\":1", "line 1: this is not an export of Milepost"),
         ("\"id\":\"queued\"", "\"id\":\"../etc\"", "line 2: id must be 1 to 128 characters"),
         ("\"status\":\"queued\"", "\"status\":\"failed\"", "line 2: status must be one that fits"),
+        ("\"version\":", "\"version\":9999", "line 2: version must be 1 or more, no more than revision"),
+        ("\"revision\":", "\"revision\":9007199254740993", "line 2: version must be 1 or more, no more than revision"),
+        ("\"max_attempts\":2", "\"max_attempts\":0", "line 2: max_attempts must be 1 or more"),
+        ("\"updated_at\":\"2026", "\"updated_at\":\"9999", "line 2: updated_at must be a moment before"),
+        ("\"updated_at\":\"2026", "\"updated_at\":\"2025", "line 2: timeline must be in order, up to"),
+        ("\"marks\":[]", "\"marks\":[[0,0]]", "line 2: log must be counters that fit together"),
+        ("\"worker\":null", "\"worker\":\"\"", "line 2: worker must be 1 to 64 bytes"),
         ("\"fenced\":", "\"fences\":", "line 2: not a record of an export: unknown field `fences`"),
         ("[[1,", "[[2,", "line 3: line 1 of the log of job `queued` is missing: 2 comes instead"),
         ("first␊", "first\\n", "line 3: a log line must not contain line breaks"),
@@ -217,6 +224,13 @@ fn json_that_nobody_could_read_again_is_refused() {
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let text = encode(&store()).replacen("\"input\":null", &format!("\"input\":{deep}"), 1);
     assert_eq!(decode(&text).unwrap_err().to_string(), "line 2: input must be JSON that is not nested too deeply");
+}
+
+#[test]
+fn json_is_kept_on_one_line_however_it_is_written() {
+    let text = encode(&store()).replacen("\"input\":null", "\"input\":[1,\r\t{\"a\" :2.50}]", 1);
+    let (_, input, _) = &jobs(&decode(&text).unwrap())[0];
+    assert_eq!(input.as_ref().unwrap().as_str(), "[1,{\"a\":2.5}]");
 }
 
 async fn exported(engine: &Sqlite) -> String {

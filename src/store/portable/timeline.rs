@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{BadMember, Moment};
+use super::record::{BadMember, Moment, worker};
 use crate::job::{Actor, Attempt, Stage, Status, TimelineEnd, TimelineEntry, TimelineEvent};
 
 /// What happened to a job.
@@ -52,16 +52,11 @@ impl<'a> TimelineRecord<'a> {
         self.dropped == 0 && self.entries.is_empty()
     }
 
-    /// The timeline of a job that has come to this attempt.
-    pub(super) fn into_timeline(self, attempt: Attempt) -> Result<(TimelineEnd, Vec<TimelineEntry>), BadMember> {
+    /// The timeline of a job.
+    pub(super) fn into_timeline(self) -> Result<(TimelineEnd, Vec<TimelineEntry>), BadMember> {
         let entries = self.entries.into_iter().map(EntryRecord::into_entry).collect::<Result<Vec<_>, _>>()?;
         let count = self.dropped.checked_add(entries.len() as u64);
         let count = count.ok_or_else(|| BadMember::new("dropped", "a number of entries"))?;
-        let rise = entries.windows(2).all(|pair| pair[0].at <= pair[1].at && pair[0].attempt <= pair[1].attempt);
-        let is_of_job = entries.iter().all(|entry| entry.attempt.0 > 0 && entry.attempt <= attempt);
-        if !rise || !is_of_job {
-            return Err(BadMember::new("timeline", "in order and up to the job's own attempt"));
-        }
         let Self { stages, is_behind, .. } = self;
         let stage_at = self.stage_at.map(|at| at.0);
         Ok((TimelineEnd { count, stages, stage_at, is_behind }, entries))
@@ -88,7 +83,7 @@ impl<'a> EntryRecord<'a> {
         let event = TimelineEvent::ALL.into_iter().find(|event| event.as_str() == self.event);
         let actor = match (&*self.by, self.worker) {
             ("client", None) => Actor::Client,
-            ("worker", name) => Actor::Worker(name.as_deref().map(Into::into)),
+            ("worker", name) => Actor::Worker(worker(name)?),
             ("service", None) => Actor::Service,
             _ => return Err(BadMember::new("by", "one of client, worker, service")),
         };
