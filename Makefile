@@ -14,9 +14,12 @@ FLIPS ?= 1000
 MINUTES ?= 30
 # How often `make failover` kills the primary.
 FAILOVERS ?= 30
+# How long `make fuzz` tries each of its targets, and which; none: all.
+SECONDS ?= 180
+TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash power faults soak failover hostile replicas transfer help
+.PHONY: run test check bench demo fmt crash power faults soak failover hostile replicas transfer fuzz help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -76,6 +79,10 @@ replicas: ## the long campaign: three replicas on PostgreSQL are killed under lo
 transfer: ## moves 100,000 jobs from the embedded engine to PostgreSQL and back, and compares
 	scripts/install-packages postgresql
 	cargo test --release --locked --test it -- --ignored --nocapture transfer_campaign
+
+fuzz: ## the long campaign: feeds all that reads strangers' bytes with mutations of them, SECONDS=180 for each door
+	scripts/install-packages g++
+	scripts/fuzz $(SECONDS) $(TARGETS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

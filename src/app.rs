@@ -94,6 +94,17 @@ pub async fn open_engine(config: &Config, clock: Clock) -> Result<Arc<dyn Engine
     })
 }
 
+/// Makes the settings of every part, for fuzzers; see `fuzzing.rs`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn settle(config: &Config) {
+    let _settings =
+        (settings::store(config), settings::http(config), settings::sweep(config), settings::sqlite(config));
+    let _settings = (settings::streams(config), settings::server(config));
+    if let StoreUrl::Postgres(url) = &config.store.url {
+        let _settings = settings::postgres(config, url);
+    }
+}
+
 impl App {
     /// Opens the store that a configuration names and serves it.
     ///

@@ -5,6 +5,8 @@
 //! Knows nothing of what the values do: `app` makes the settings of each part from them.
 
 mod database;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod layers;
 mod problem;
 mod sections;

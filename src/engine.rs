@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::record::fuzzing;
 pub use self::{
     feed::{Fed, FeedPage, FeedPlace, FeedQuery, Gone, Moved, Past},
     tally::{Flow, Spans, Tally},

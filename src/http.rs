@@ -23,6 +23,8 @@ mod export;
 mod extract;
 mod feed;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod given;
 mod idempotency;
 mod jitter;

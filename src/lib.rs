@@ -24,6 +24,8 @@ pub mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod job;
 pub mod metrics;

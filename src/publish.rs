@@ -9,6 +9,8 @@ mod cursor;
 mod feed;
 mod follow;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hub;
 mod reader;
 mod step;

@@ -73,9 +73,14 @@ impl Layers {
             Ok(text) => text,
             Err(error) => return self.report(Origin::File(path.into()), Fault::Unreadable(error)),
         };
-        let sections = match toml::from_str::<Table>(&text) {
+        self.text(path, &text);
+    }
+
+    /// Lays the keys of a file's text over what there is.
+    pub(super) fn text(&mut self, path: &Path, text: &str) {
+        let sections = match toml::from_str::<Table>(text) {
             Ok(sections) => sections,
-            Err(error) => return self.report(Origin::File(path.into()), syntax(&text, &error)),
+            Err(error) => return self.report(Origin::File(path.into()), syntax(text, &error)),
         };
         for (section, keys) in sections {
             let origin = Origin::Key(path.into(), section.clone());

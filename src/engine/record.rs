@@ -8,6 +8,8 @@ mod attempt;
 mod delta;
 mod detail;
 mod feed;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
 mod log;
 mod timeline;

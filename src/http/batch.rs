@@ -20,11 +20,8 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream, stream};
 use serde_json::value::RawValue;
 
-pub(super) use self::operation::BatchOperation;
-use self::{
-    lines::Lines,
-    window::{BatchAnswer, BatchResult, Window},
-};
+use self::window::{BatchAnswer, BatchResult, Window};
+pub(super) use self::{lines::Lines, operation::BatchOperation};
 use super::{
     accept,
     body::{self, Media, json_text},

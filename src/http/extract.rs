@@ -209,7 +209,7 @@ impl FromRequestParts<Context> for Prefer {
 }
 
 /// The name and the value of a wish, without its parameters.
-fn wish(text: &str) -> Option<(&str, &str)> {
+pub(super) fn wish(text: &str) -> Option<(&str, &str)> {
     let text = text.split_once(';').map_or(text, |(wish, _)| wish);
     text.split_once('=').map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
 }

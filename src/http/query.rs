@@ -23,11 +23,16 @@ impl<T: FromParams> FromRequestParts<Context> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, ApiError> {
-        let mut params = Params::parse(parts.uri.query().unwrap_or_default())?;
-        let value = T::from_params(&mut params, context.bounds())?;
-        params.finish()?;
-        Ok(Self(value))
+        parse(parts.uri.query().unwrap_or_default(), context.bounds()).map(Self)
     }
+}
+
+/// What is made of the text that follows the question mark.
+pub(super) fn parse<T: FromParams>(query: &str, bounds: &Bounds) -> Result<T, ApiError> {
+    let mut params = Params::parse(query)?;
+    let value = T::from_params(&mut params, bounds)?;
+    params.finish()?;
+    Ok(value)
 }
 
 /// No parameters at all.

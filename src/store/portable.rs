@@ -7,6 +7,8 @@
 
 mod decode;
 mod encode;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod import;
 mod record;
 mod sound;

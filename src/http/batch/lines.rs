@@ -13,7 +13,7 @@ use crate::http::{body, error::ApiError, settings::Settings};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(in crate::http) struct Lines {
     body: RawBody,
     /// What has come and was not given out.
     buffer: BytesMut,
@@ -29,7 +29,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(body: RawBody, settings: &Settings) -> Self {
+    pub(in crate::http) fn new(body: RawBody, settings: &Settings) -> Self {
         Self {
             body,
             buffer: BytesMut::new(),
@@ -43,7 +43,7 @@ impl Lines {
     }
 
     /// The next line that is not blank, or what is wrong with it; `None` at the end.
-    pub(super) async fn next(&mut self) -> Option<Result<Bytes, ApiError>> {
+    pub(in crate::http) async fn next(&mut self) -> Option<Result<Bytes, ApiError>> {
         loop {
             if let Some(line) = self.line() {
                 return Some(line);

@@ -72,7 +72,7 @@ impl Done {
 
 impl BatchOperation {
     /// Reads an operation.
-    pub(super) fn parse(text: &[u8], caller: Caller, bounds: &Bounds) -> Result<Self, ApiError> {
+    pub(in crate::http) fn parse(text: &[u8], caller: Caller, bounds: &Bounds) -> Result<Self, ApiError> {
         let mut members = Members::parse(json_text(text, bounds.settings().json_depth_max)?)?;
         let op = members.require("op")?;
         let operation = match &*op.string()? {
