@@ -14,12 +14,14 @@ FLIPS ?= 1000
 MINUTES ?= 30
 # How often `make failover` kills the primary.
 FAILOVERS ?= 30
+# How many lives `make model` tells.
+CASES ?= 100000
 # How long `make fuzz` tries each of its targets, and which; none: all.
 SECONDS ?= 180
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash power faults soak failover hostile replicas transfer fuzz help
+.PHONY: run test check bench demo fmt crash power faults soak failover hostile model replicas transfer fuzz help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -71,6 +73,10 @@ failover: ## the long campaign: the primary of a cluster dies under load, FAILOV
 hostile: ## the long campaign: a thousand clients that are slow or do not read, 15,000 idle streams, bodies without an end
 	scripts/install-packages slowhttptest
 	cargo test --release --locked --test it -- --ignored --nocapture --test-threads 1 hostile_campaign
+
+model: ## the long campaign: CASES=100000 random lives of jobs, and of whole stores on each engine, beside a plain model
+	scripts/install-packages postgresql
+	PROPTEST_CASES=$(CASES) cargo test --release --locked --test model -- --nocapture
 
 replicas: ## the long campaign: three replicas on PostgreSQL are killed under load, together and one by one, KILLS=500 times
 	scripts/install-packages postgresql

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use milepost::job::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::words::{Answer, Ask, Body, Line, Refusal, Report, Request, Rules, Sent};
+use super::{
+    wire::Birth,
+    words::{Answer, Ask, Body, Line, Refusal, Report, Request, Rules, Sent},
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Model {
@@ -46,7 +49,7 @@ pub(super) struct Model {
 
 impl Model {
     /// A job that waits for its first worker and has nothing to tell.
-    pub(super) fn new(rules: &Rules, now: u64) -> Self {
+    fn new(rules: &Rules, now: u64) -> Self {
         Self {
             rules: rules.clone(),
             status: "queued",
@@ -78,6 +81,19 @@ impl Model {
             finished_at: None,
             expires_at: None,
         }
+    }
+
+    /// A job as it is made; that it may have a worker already is not for its birth to say.
+    pub(super) fn born(birth: &Birth, rules: &Rules, now: u64) -> Self {
+        let mut model = Self::new(rules, now);
+        model.stage = birth.stage.clone();
+        model.labels = birth.labels.iter().cloned().collect();
+        if birth.processing {
+            model.start(now);
+            model.lease(now);
+        }
+        model.hear(&Sent { lines: birth.lines.clone(), writer: None }, now).unwrap();
+        model
     }
 
     /// What a request does; a refused one leaves everything as it was.
@@ -187,7 +203,7 @@ impl Model {
         !matches!(self.status, "queued" | "processing")
     }
 
-    pub(super) fn start(&mut self, now: u64) {
+    fn start(&mut self, now: u64) {
         self.status = "processing";
         self.started_at = Some(now);
     }
@@ -197,7 +213,7 @@ impl Model {
         self.claimed_seconds.or(self.rules.lease_seconds).map(|span| at + u64::from(span) * 1000)
     }
 
-    pub(super) fn lease(&mut self, now: u64) {
+    fn lease(&mut self, now: u64) {
         if let Some(until) = self.lease_after(now) {
             self.lease_expires_at = Some(until);
             self.ever_leased = true;
@@ -499,7 +515,7 @@ impl Model {
     }
 
     /// Adds the lines that are new, each with the next number; tells which, and how many were known.
-    pub(super) fn hear(&mut self, sent: &Sent, now: u64) -> Result<(Vec<Line>, u64), Refusal> {
+    fn hear(&mut self, sent: &Sent, now: u64) -> Result<(Vec<Line>, u64), Refusal> {
         let texts: Vec<String> = sent.lines.iter().map(|line| fitted(line, self.rules.line_bytes_max)).collect();
         let mut known = 0;
         if let Some((writer, first)) = sent.writer.as_ref().filter(|_| !texts.is_empty()) {

@@ -1,5 +1,7 @@
 //! Random lives of jobs: what is asked, by whom and when, said relative to the job as it then stands.
 
+use std::collections::BTreeMap;
+
 use milepost::job::{Applied, Job, Rejection};
 use proptest::{
     collection::vec,
@@ -11,6 +13,7 @@ use proptest::{
 use serde_json::Value;
 
 use super::{
+    plain::Model,
     wire::{self, Birth, DAWN},
     words::{Ask, Body, Report, Request, Rules, Sent},
 };
@@ -66,7 +69,7 @@ enum Who {
 
 /// Which versions a request names.
 #[derive(Clone, Copy, Debug)]
-enum Seen {
+pub(super) enum Seen {
     Any,
     Current,
     CurrentAmongOthers,
@@ -82,6 +85,15 @@ enum Count {
     Next(&'static str),
     Overlap(&'static str, u64),
     Gap(&'static str, u64),
+}
+
+/// How a job stands, as far as a request is said relative to it.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    attempt: u32,
+    version: u64,
+    /// How many lines each writer of the attempt has counted.
+    counted: BTreeMap<String, u64>,
 }
 
 /// What came of one request of a story.
@@ -108,7 +120,7 @@ impl Story {
         let mut scenes = Vec::new();
         for step in &self.steps {
             now = now.saturating_add_signed(step.wait);
-            let request = step.request(&job, now, last_patch.as_ref());
+            let request = step.request(&Standing::from(&job), now, last_patch.as_ref());
             if matches!(request.ask, Ask::Patch(_)) {
                 last_patch = Some(request.clone());
             }
@@ -135,7 +147,8 @@ impl Story {
 }
 
 impl Step {
-    fn request(&self, job: &Job, now: u64, last_patch: Option<&Request>) -> Request {
+    /// What is asked of a job that stands so; the last PATCH of it may be sent again.
+    pub(super) fn request(&self, job: &Standing, now: u64, last_patch: Option<&Request>) -> Request {
         let ask = match &self.act {
             Act::Patch(body, count) => {
                 let sent = Sent { writer: count.of(job), ..body.sent.clone() };
@@ -166,9 +179,23 @@ impl Step {
     }
 }
 
+impl From<&Job> for Standing {
+    fn from(job: &Job) -> Self {
+        let counted = job.log.writers.iter().map(|(writer, lines)| (writer.as_str().to_owned(), *lines)).collect();
+        Self { attempt: job.attempt.0, version: job.version, counted }
+    }
+}
+
+impl From<&Model> for Standing {
+    fn from(model: &Model) -> Self {
+        let counted = model.heard.iter().map(|(writer, lines)| (writer.clone(), lines.len() as u64)).collect();
+        Self { attempt: model.attempt, version: model.version, counted }
+    }
+}
+
 impl Who {
-    fn of(self, job: &Job) -> Option<u32> {
-        let current = job.attempt.0;
+    fn of(self, job: &Standing) -> Option<u32> {
+        let current = job.attempt;
         match self {
             Self::Nobodys => None,
             Self::Current => Some(current),
@@ -179,7 +206,7 @@ impl Who {
 }
 
 impl Seen {
-    fn of(self, job: &Job) -> Option<Vec<u64>> {
+    pub(super) fn of(self, job: &Standing) -> Option<Vec<u64>> {
         let current = job.version;
         match self {
             Self::Any => None,
@@ -193,11 +220,8 @@ impl Seen {
 }
 
 impl Count {
-    fn of(&self, job: &Job) -> Option<(String, u64)> {
-        let next = |name: &str| {
-            let counts = &job.log.writers;
-            counts.iter().find(|(writer, _)| writer.as_str() == name).map_or(0, |(_, lines)| *lines) + 1
-        };
+    fn of(&self, job: &Standing) -> Option<(String, u64)> {
+        let next = |name: &str| job.counted.get(name).copied().unwrap_or_default() + 1;
         match self {
             Self::Nobodys => None,
             Self::Next(name) => Some(((*name).to_owned(), next(name))),
@@ -219,7 +243,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn rules()(
+    /// Narrow bounds.
+    pub(super) fn rules()(
         max_attempts in 1..4_u32,
         lease_seconds in option::of(1..60_u32),
         timeout_seconds in option::weighted(0.3, 1..100_u32),
@@ -239,14 +264,14 @@ prop_compose! {
     ) -> Rules {
         Rules {
             max_attempts, lease_seconds, timeout_seconds, queue_ttl_seconds, cancel_grace_seconds,
-            usual_cancel_grace_seconds, retain_seconds, kind_retain_seconds, failed_retain_seconds, line_bytes_max, job_lines_max, job_log_bytes_max, late_log_seconds,
-            result_bytes_max, error_bytes_max, writers_max,
+            usual_cancel_grace_seconds, retain_seconds, kind_retain_seconds, failed_retain_seconds, line_bytes_max,
+            job_lines_max, job_log_bytes_max, late_log_seconds, result_bytes_max, error_bytes_max, writers_max,
         }
     }
 }
 
 prop_compose! {
-    fn birth()(
+    pub(super) fn birth()(
         processing: bool,
         worker in option::weighted(0.2, Just("w-1".to_owned())),
         stage in option::of(stage_text()),
@@ -263,7 +288,24 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// A request that a client may send of a job.
+    pub(super) fn request()(act in asked(), attempt in who(), if_match in seen()) -> Step {
+        Step { act, attempt, if_match, wait: 0 }
+    }
+}
+
 fn act() -> BoxedStrategy<Act> {
+    prop_oneof![
+        20 => asked(),
+        2 => (select(vec!["w-1", "w-2"]), 1..60_u32).prop_map(|(worker, lease)| Act::Claim(worker, lease)),
+        3 => option::weighted(0.3, 0..10_u32).prop_map(Act::Sweep),
+    ]
+    .boxed()
+}
+
+/// What clients ask.
+fn asked() -> BoxedStrategy<Act> {
     prop_oneof![
         8 => (body(), count()).prop_map(|(body, count)| Act::Patch(Box::new(body), count)),
         3 => any::<bool>().prop_map(|as_it_was| Act::PatchAgain { as_it_was }),
@@ -272,8 +314,6 @@ fn act() -> BoxedStrategy<Act> {
         1 => option::of(stage_text()).prop_map(Act::Cancel),
         2 => prop_oneof![3 => Just(Who::Nobodys), 3 => Just(Who::Current), 2 => Just(Who::Older), 1 => Just(Who::Newer)]
             .prop_map(Act::Retry),
-        2 => (select(vec!["w-1", "w-2"]), 1..60_u32).prop_map(|(worker, lease)| Act::Claim(worker, lease)),
-        3 => option::weighted(0.3, 0..10_u32).prop_map(Act::Sweep),
     ]
     .boxed()
 }
@@ -288,7 +328,7 @@ fn who() -> BoxedStrategy<Who> {
     .boxed()
 }
 
-fn seen() -> BoxedStrategy<Seen> {
+pub(super) fn seen() -> BoxedStrategy<Seen> {
     prop_oneof![
         12 => Just(Seen::Any),
         2 => Just(Seen::Current),

@@ -9,22 +9,14 @@ use super::{
     plain::Model,
     steps::{Scene, Story, config, story},
     wire::{self, DAWN, document, plain},
-    words::{Ask, Refusal, Request, Sent},
+    words::{Ask, Refusal, Request},
 };
 
 impl Story {
     /// The model of the job at its beginning.
     fn model(&self) -> Model {
-        let birth = &self.birth;
-        let mut model = Model::new(&self.rules, DAWN);
-        model.stage = birth.stage.clone();
-        model.labels = birth.labels.iter().cloned().collect();
-        model.worker = birth.worker.clone();
-        if birth.processing {
-            model.start(DAWN);
-            model.lease(DAWN);
-        }
-        model.hear(&Sent { lines: birth.lines.clone(), writer: None }, DAWN).unwrap();
+        let mut model = Model::born(&self.birth, &self.rules, DAWN);
+        model.worker = self.birth.worker.clone();
         model
     }
 }

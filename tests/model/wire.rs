@@ -27,9 +27,16 @@ pub(super) struct Birth {
 impl Birth {
     /// The job and its first lines; `worker` stands for a claim.
     pub(super) fn make(&self, rules: &Rules) -> Applied {
+        let mut made = Job::create(&self.new_job("a-job", "restyle", rules), &limits(rules), Timestamp(DAWN));
+        made.next.worker = self.worker.as_deref().map(Arc::from);
+        made
+    }
+
+    /// What a client asks for who wants it.
+    pub(super) fn new_job(&self, id: &str, kind: &str, rules: &Rules) -> NewJob {
         let spec = Spec {
-            key: JobKey { tenant: Tenant::default(), id: JobId::try_from("a-job").unwrap() },
-            kind: Kind::try_from("restyle").unwrap(),
+            key: JobKey { tenant: Tenant::default(), id: JobId::try_from(id).unwrap() },
+            kind: Kind::try_from(kind).unwrap(),
             priority: -3,
             max_attempts: rules.max_attempts,
             lease_seconds: rules.lease_seconds.map(Seconds),
@@ -41,17 +48,14 @@ impl Birth {
         };
         let labels: BTreeMap<_, _> =
             self.labels.iter().map(|(key, value)| (label_key(key), label_value(value))).collect();
-        let new = NewJob {
+        NewJob {
             spec,
             input: None,
             labels: Labels::try_from(labels).unwrap(),
             processing: self.processing,
             stage: self.stage.as_deref().map(stage),
             lines: lines(&Sent { lines: self.lines.clone(), writer: None }, rules),
-        };
-        let mut made = Job::create(&new, &limits(rules), Timestamp(DAWN));
-        made.next.worker = self.worker.as_deref().map(Arc::from);
-        made
+        }
     }
 }
 
@@ -104,8 +108,11 @@ pub(super) fn said(lines: &[&str]) -> Sent {
 
 /// Asks the domain.
 pub(super) fn put(job: &Job, request: &Request, rules: &Rules) -> Result<Applied, Rejection> {
-    let guard = Guard { attempt: request.attempt.map(Attempt), versions: request.if_match.clone() };
-    job.apply(&change(&request.ask, rules), &guard, &limits(rules), Timestamp(request.now))
+    job.apply(&change(&request.ask, rules), &guard(request), &limits(rules), Timestamp(request.now))
+}
+
+pub(super) fn guard(request: &Request) -> Guard {
+    Guard { attempt: request.attempt.map(Attempt), versions: request.if_match.clone() }
 }
 
 pub(super) fn limits(rules: &Rules) -> Limits {
@@ -152,15 +159,15 @@ pub(super) fn writer(name: &str) -> Writer {
     Writer::try_from(name).unwrap()
 }
 
-fn label_key(text: &str) -> LabelKey {
+pub(super) fn label_key(text: &str) -> LabelKey {
     LabelKey::try_from(text).unwrap()
 }
 
-fn label_value(text: &str) -> LabelValue {
+pub(super) fn label_value(text: &str) -> LabelValue {
     LabelValue::try_from(text).unwrap()
 }
 
-fn change(ask: &Ask, rules: &Rules) -> Change {
+pub(super) fn change(ask: &Ask, rules: &Rules) -> Change {
     match ask {
         Ask::Patch(body) => Change::Patch(patch(body, rules)),
         Ask::Append(sent, report) => {
