@@ -174,7 +174,7 @@ impl Plan {
 impl Campaign {
     async fn carry_out(&mut self) -> Report {
         let commons: Arc<Commons> = Arc::default();
-        let mut read_back = ReadBack::new(self.random.fork(), self.client.clone(), commons.clone());
+        let mut read_back = Some(ReadBack::new(self.random.fork(), self.client.clone(), commons.clone()));
         let mut clients = JoinSet::new();
         for number in 0..WRITERS {
             let writer = Writer::new(number, self.random.fork(), self.client.clone(), commons.clone());
@@ -185,7 +185,8 @@ impl Campaign {
         }
         let mut violations = Vec::new();
         for kill in 1..=self.plan.kills {
-            read_back = self.live_and_die(read_back).await;
+            let Some(reader) = read_back.take() else { break };
+            read_back = self.live_and_die(reader).await;
             if kill % self.plan.check_every == 0 {
                 violations = check(&self.client.history());
             }
@@ -193,21 +194,14 @@ impl Campaign {
                 break;
             }
         }
-        let servers = self.recover().await;
-        self.client.stop();
-        while let Some(ended) = time::timeout(PATIENCE, clients.join_next()).await.expect("clients end") {
-            ended.expect("no client panics");
-        }
-        let jobs = read_back.read(true).await.expect("nobody kills the server any more");
-        for server in servers {
-            assert!(server.stop().await.success(), "a clean stop");
-        }
-        self.died();
-        let store = self.laid_down();
-        inspect::export(&store, &self.client).await;
-        if !matches!(self.plan.fate, Fate::Together(..)) {
-            inspect::integrity(&store);
-        }
+        let jobs = match read_back {
+            Some(reader) if violations.is_empty() => self.finish(reader, clients).await,
+            // What is broken is not worth a longer look.
+            Some(_) | None => {
+                clients.shutdown().await;
+                0
+            }
+        };
         if violations.is_empty() {
             violations = check(&self.client.history());
         }
@@ -226,8 +220,28 @@ impl Campaign {
         }
     }
 
-    /// One life of the server.
-    async fn live_and_die(&mut self, mut read_back: ReadBack) -> ReadBack {
+    /// A last life, in which clients come to their end, and a look at what is left; how many jobs there are.
+    async fn finish(&mut self, mut read_back: ReadBack, mut clients: JoinSet<()>) -> usize {
+        let Some(servers) = self.recover().await else { return 0 };
+        self.client.stop();
+        while let Some(ended) = time::timeout(PATIENCE, clients.join_next()).await.expect("clients end") {
+            ended.expect("no client panics");
+        }
+        let jobs = read_back.read(true).await.unwrap_or_default();
+        for server in servers {
+            assert!(server.stop().await.success(), "a clean stop");
+        }
+        self.died();
+        let store = self.laid_down();
+        inspect::export(&store, &self.client).await;
+        if !matches!(self.plan.fate, Fate::Together(..)) {
+            inspect::integrity(&store);
+        }
+        jobs
+    }
+
+    /// One life of the server; `None` when it does not come to live.
+    async fn live_and_die(&mut self, mut read_back: ReadBack) -> Option<ReadBack> {
         if self.run > 0 && self.random.percent(15) {
             let mut starting = self.launch().start();
             match &self.disk {
@@ -241,9 +255,9 @@ impl Campaign {
             }
             self.bury(vec![starting.kill()]).await;
             self.kills_in_recovery += 1;
-            return read_back;
+            return Some(read_back);
         }
-        let servers = self.recover().await;
+        let servers = self.recover().await?;
         let first = self.random.percent(70);
         let reading = tokio::spawn(async move {
             read_back.read(false).await;
@@ -258,10 +272,10 @@ impl Campaign {
         if let Fate::Forgotten(_) = self.plan.fate {
             forget(&self.store());
         }
-        match read_back {
+        Some(match read_back {
             Ok(read_back) => read_back,
             Err(reading) => time::timeout(PATIENCE, reading).await.expect("it notices the death").expect("it reads"),
-        }
+        })
     }
 
     /// Lets clients work until the server has lived long enough.
@@ -309,18 +323,25 @@ impl Campaign {
         }
     }
 
-    async fn recover(&mut self) -> Vec<Server> {
+    /// Starts a server, or as many as there are to be; `None`, and a violation, when it refuses to.
+    async fn recover(&mut self) -> Option<Vec<Server>> {
         let replicas = if matches!(self.plan.fate, Fate::Together(..)) { REPLICAS } else { 1 };
         let starting: Vec<_> = (0..replicas).map(|_| self.launch().start()).collect();
         let mut servers = Vec::new();
         for starting in starting {
-            let server =
-                starting.listening().await.unwrap_or_else(|(status, log)| panic!("it ended with {status}: {log}"));
+            let server = match starting.listening().await {
+                Ok(server) => server,
+                Err((status, log)) => {
+                    let last = log.lines().next_back().unwrap_or_default();
+                    self.client.found_strange(format!("the server does not start: {status}: {last}"));
+                    return None;
+                }
+            };
             self.recoveries.push(server.start_time);
             servers.push(server);
         }
         self.address.send_replace(Some((self.run, servers.iter().map(|server| server.url.clone()).collect())));
-        servers
+        Some(servers)
     }
 
     /// Small caches and short logs now and then, so that all paths are taken.

@@ -80,6 +80,8 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
         versions::check(&book, job, &items, &lines, &mut found);
     }
     lists(history, &book, &mut found);
+    let strange = |what: &String| Violation { kind: Kind::StrangeAnswer, job: None, what: what.clone() };
+    found.0.extend(history.strange.iter().map(strange));
     found.0
 }
 

@@ -169,6 +169,11 @@ impl Client {
         receive(http).await.ok().map(|reply| (since, reply))
     }
 
+    /// Something that must not be, and is no answer to a change.
+    pub(super) fn found_strange(&self, what: String) {
+        self.history().strange.push(what);
+    }
+
     pub(super) fn saw(&self, since: Tick, sight: Sight) {
         self.history().push(Event::Saw { since, sight });
     }

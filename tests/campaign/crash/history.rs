@@ -27,6 +27,8 @@ pub(super) struct History {
     /// By [`OpId`].
     pub(super) requests: Vec<Request>,
     pub(super) events: Vec<Event>,
+    /// What must not be, whatever was asked.
+    pub(super) strange: Vec<String>,
 }
 
 /// A request to change something, as it was meant.

@@ -130,13 +130,19 @@ fn look(client: &Client, since: Tick, job: &Id, reply: &Reply) -> Option<Box<See
             client.saw(since, Sight::Gone(job.clone()));
             None
         }
-        _ => panic!("GET of {job} was answered with {reply:?}"),
+        _ => {
+            client.found_strange(format!("GET of {job} was answered with {reply:?}"));
+            None
+        }
     }
 }
 
 /// Records what the rows of a list have shown, and returns the jobs and whether they are done.
 fn rows(client: &Client, since: Tick, reply: &Reply) -> Vec<(Id, bool)> {
-    let rows = reply.body["jobs"].as_array().unwrap_or_else(|| panic!("a list was answered with {reply:?}"));
+    let Some(rows) = reply.body["jobs"].as_array() else {
+        client.found_strange(format!("a list was answered with {reply:?}"));
+        return Vec::new();
+    };
     let row = |row: &Value| {
         let seen = wire::seen(row).unwrap_or_else(|| panic!("a list has a row {row}"));
         let entry = (seen.job.clone(), seen.facts.is_done());
