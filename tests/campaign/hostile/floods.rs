@@ -62,13 +62,13 @@ async fn a_service_without_files_serves_those_it_has_and_recovers() {
 
     // While nothing else is to be done, trying to accept must not be what the processor does.
     ground.polite.rests();
-    quiet.hear_up_to("\n:\n\n").await.expect("a comment");
     let (begun, before) = (Instant::now(), processor_time(&ground));
-    for _ in 0..2 {
-        quiet.hear_up_to(":\n\n").await.expect("a comment");
+    while begun.elapsed() < Duration::from_secs(2) {
+        quiet.hear_up_to(":\n\n").await.expect("a comment each second");
     }
     let (elapsed, used) = (begun.elapsed(), processor_time(&ground) - before);
-    assert!(used * 5 < elapsed, "{used:?} of {elapsed:?} were spent on accepting nothing");
+    println!("of {elapsed:?} the service had the processor for {used:?}");
+    assert!(used * 10 < elapsed, "{used:?} of {elapsed:?} were spent on accepting nothing");
     ground.polite.goes_on().await;
 
     drop(flooding);

@@ -2,6 +2,7 @@
 
 use std::{fs, net::SocketAddr};
 
+use milepost::descriptors;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -23,6 +24,9 @@ const SMALL: [(&str, u64); 6] = [
     ("SQLITE_CHECKPOINT_PAGES", 1_000),
 ];
 
+/// Clients of all tests that run at once.
+const CLIENTS_MAX: usize = 18_000;
+
 pub(super) struct Ground {
     pub(super) server: Server,
     pub(super) address: SocketAddr,
@@ -40,6 +44,8 @@ impl Ground {
 
     /// The same under another program.
     pub(super) async fn under(program: &[&str], settings: &[(&str, u64)]) -> Self {
+        // Each client takes a file of ours, or of a tool that inherits the limit.
+        descriptors::raise(CLIENTS_MAX);
         let store = TempDir::new().expect("a directory");
         let mut launch = Launch::under(program, &store.path().join("store"), &store.path().join("log"));
         for (name, value) in SMALL.iter().chain(settings) {

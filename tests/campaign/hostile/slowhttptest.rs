@@ -13,8 +13,6 @@ const GROWN_BYTES_MAX: u64 = CONNECTIONS * MIB;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make hostile"]
 async fn slowhttptest_hostile_campaign() {
-    // The tool inherits it.
-    milepost::descriptors::raise(CONNECTIONS as usize);
     let seconds = ["HTTP_HEADER_READ_SECONDS", "HTTP_BODY_READ_SECONDS", "HTTP_WRITE_STALL_SECONDS"];
     let ground = Ground::with(&seconds.map(|name| (name, 3))).await;
     let mut asking = ground.talker().await;
