@@ -142,12 +142,14 @@ impl Postgres {
     /// Sets the clock. Leases that were given by a clock which was behind begin anew: nobody could renew them in the time that
     /// is left out.
     fn follow(&self, there: Timestamp) {
-        let leap = Duration::from_millis(there.0.saturating_sub(self.clock.now().0));
+        let before = self.clock.now();
         self.clock.follow(there);
+        let now = self.clock.now();
+        let leap = Duration::from_millis(now.0.saturating_sub(before.0));
         let mut known = self.standing.lock();
         if known.has_time && leap > LEAP {
             tracing::warn!(?leap, "the clock of the database is ahead of what it was; leases begin anew");
-            known.since = Some(there);
+            known.since = Some(now);
         }
         known.has_time = true;
     }
