@@ -23,7 +23,7 @@ enum Found {
     NoStart,
     /// Some answers are refused, and the log says why.
     Refused,
-    /// Some job is not found, or not listed, without a word.
+    /// Some job is not found, not listed, or has lost its input, without a word.
     Missing,
 }
 
@@ -119,7 +119,14 @@ async fn look_at(store: &Path, log: &Path, told: &BTreeMap<String, Value>, what:
     let (mut refused, mut missing) = (false, false);
     for (job, (status, document)) in read(&api).await {
         match status {
-            200 => assert_eq!(document, told[&job], "{what}: {job} is another one"),
+            200 if document == told[&job] => {}
+            // A row whose key has flipped is another job's, and nothing else says that there was one.
+            200 => {
+                let mut without = told[&job].clone();
+                without["input"] = Value::Null;
+                assert_eq!(document, without, "{what}: {job} is another one");
+                missing = true;
+            }
             404 => missing = true,
             _ => {
                 assert!(matches!(status, 500 | 503), "{what}: {status} {document}");
