@@ -16,12 +16,14 @@ MINUTES ?= 30
 FAILOVERS ?= 30
 # How many lives `make model` tells.
 CASES ?= 100000
+# Requests that `make contract` makes up of each operation.
+EXAMPLES ?= 200
 # How long `make fuzz` tries each of its targets, and which; none: all.
 SECONDS ?= 180
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash power faults soak failover hostile model replicas transfer fuzz help
+.PHONY: run test check bench demo fmt crash power faults soak failover hostile model replicas transfer contract fuzz help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -85,6 +87,9 @@ replicas: ## the long campaign: three replicas on PostgreSQL are killed under lo
 transfer: ## moves 100,000 jobs from the embedded engine to PostgreSQL and back, and compares
 	scripts/install-packages postgresql
 	cargo test --release --locked --test it -- --ignored --nocapture transfer_campaign
+
+contract: target/venv/installed ## the long campaign: requests made of openapi.json, EXAMPLES=200 of each operation and more
+	MILEPOST_CONTRACT_EXAMPLES=$(EXAMPLES) cargo test --locked --test it -- --ignored --nocapture contract_campaign
 
 fuzz: ## the long campaign: feeds all that reads strangers' bytes with mutations of them, SECONDS=180 for each door
 	scripts/install-packages g++

@@ -54,8 +54,10 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::MatchedPath,
     handler::Handler,
-    http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version},
+    http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header::ALLOW},
+    response::{IntoResponse, Response},
     routing::{MethodRouter, any, get, post},
 };
 use tower_http::{
@@ -102,6 +104,8 @@ pub fn layered<S: Clone + Send + Sync + 'static>(
     }
 }
 
+const CLAIM: &str = "/jobs/claim";
+
 /// The route table. What can be long and is no document is compressed for those who want it.
 fn routes() -> [(&'static str, MethodRouter<Context>); 26] {
     let gzip =
@@ -110,7 +114,7 @@ fn routes() -> [(&'static str, MethodRouter<Context>); 26] {
     [
         ("/jobs", get(list::list_jobs.layer(gzip.clone())).post(jobs::create_job)),
         // No job has this id, and whoever takes it for one is told so as with any other that can be none.
-        ("/jobs/claim", job().post(claim::claim_job)),
+        (CLAIM, job().post(claim::claim_job)),
         ("/jobs/{id}", job()),
         ("/jobs/{id}/logs", get(logs::read_log.layer(gzip.clone())).post(logs::append_log)),
         ("/jobs/{id}/cancel", post(commands::cancel_job)),
@@ -147,8 +151,13 @@ async fn no_such_route() -> ApiError {
     ApiError::NoSuchRoute
 }
 
-async fn no_such_method() -> ApiError {
-    ApiError::Method
+async fn no_such_method(path: Option<MatchedPath>) -> Response {
+    let mut response = ApiError::Method.into_response();
+    if path.is_some_and(|path| path.as_str() == CLAIM) {
+        // Whoever takes it for a job's path is answered, and has not found a method that it takes.
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(super) use self::{
     claim::ClaimBody,
     heartbeat::HeartbeatBody,
     new_job::NewJobBody,
-    patch::{PatchBody, Style},
+    patch::{MergePatchBody, PatchBody, Style},
     retry::RetryBody,
     schema::{SCHEMAS, describe},
 };

@@ -14,7 +14,7 @@ use super::{
     extract::{JobPath, LastEventId},
     jobs::line_count,
     live,
-    openapi::{BadParameters, NoJob, NoStore, OfJob},
+    openapi::{BadParameters, JobEvents, NoJob, NoStore, OfJob},
     query::{FromParams, Params, Query},
 };
 use crate::{
@@ -28,10 +28,10 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(super) struct StreamParams {
     /// The id of the last event the client has, for clients that cannot send it as `Last-Event-ID`. Empty: none.
-    #[param(value_type = Option<String>, pattern = "^([0-9]+\\.[0-9]+)?$")]
+    #[param(value_type = Option<String>)]
     since: Option<String>,
     /// How many of the last log lines a client gets that has nothing; `all` of them, or 100 if not given.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,18}|all)$")]
+    #[param(value_type = Option<String>, pattern = "^([0-9]+|all)$")]
     logs: Option<usize>,
 }
 
@@ -66,8 +66,7 @@ impl StreamParams {
     params(OfJob, StreamParams,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event the client has.")),
     responses(
-        (status = 200, description = "The events, until the job is done.", body = String,
-            content_type = "text/event-stream"),
+        JobEvents,
         (status = 204, description = "The job is done and the client has everything: it need not come back."),
         BadParameters, NoJob, NoStore
     )

@@ -20,7 +20,7 @@ use crate::store::JobStore;
     path = "/export",
     tag = "operations",
     responses(
-        (status = 200, description = "All jobs, each followed by its log.", body = String,
+        (status = 200, description = "All jobs, each followed by its log. The schema is that of a line.", body = Object,
             content_type = "application/x-ndjson"),
         BadParameters, NoStore
     )

@@ -1,7 +1,10 @@
 //! The changes of many jobs as server-sent events.
 
 use axum::{extract::State, response::Response};
-use utoipa::{IntoParams, openapi::schema::Array};
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{
     bounds::Bounds,
@@ -10,7 +13,7 @@ use super::{
     extract::LastEventId,
     filter::{self, Filter},
     live,
-    openapi::{BadParameters, NoStore},
+    openapi::{BadParameters, FeedEvents, NoStore, ids, parameter},
     query::{FromParams, Params, Query},
 };
 use crate::{
@@ -22,23 +25,26 @@ use crate::{
 };
 
 /// Which jobs a feed tells of, and from where on.
-#[derive(Clone, Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Clone, Debug)]
 pub(super) struct FeedParams {
-    #[param(ignore)]
     filter: Filter,
-    /// Just this job; repeated or separated by commas: these, 100 at the most. Not together with the other filters.
-    #[param(schema_with = ids_schema, required = false, explode = true)]
     id: Vec<JobId>,
-    /// The id of the last event the client has, for clients that cannot send it as `Last-Event-ID`. Empty: none.
-    #[param(value_type = Option<String>, pattern = "^[0-9]*$")]
     since: Option<String>,
+}
+
+impl IntoParams for FeedParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let id = "Just this job; repeated or separated by commas: these, 100 at the most. Not together with the other filters.";
+        let since =
+            "The id of the last event the client has, for clients that cannot send it as `Last-Event-ID`. Empty: none.";
+        vec![ids("id", id), parameter("since", ParameterIn::Query, since, "")]
+    }
 }
 
 impl FromParams for FeedParams {
     fn from_params(params: &mut Params<'_>, bounds: &Bounds) -> Result<Self, ApiError> {
         let filter = Filter::take(params)?;
-        let id = ids(params, bounds.settings().stream.feed_ids_max)?;
+        let id = chosen(params, bounds.settings().stream.feed_ids_max)?;
         if !filter.is_empty() && !id.is_empty() {
             return Err(ApiError::field("id", "given without `status`, `kind` and `label`"));
         }
@@ -47,7 +53,7 @@ impl FromParams for FeedParams {
 }
 
 /// Takes the chosen ids, each once.
-fn ids(params: &mut Params<'_>, ids_max: usize) -> Result<Vec<JobId>, ApiError> {
+fn chosen(params: &mut Params<'_>, ids_max: usize) -> Result<Vec<JobId>, ApiError> {
     let mut ids = Vec::new();
     for id in filter::words::<JobId>(params, "id")? {
         if !ids.contains(&id) {
@@ -58,10 +64,6 @@ fn ids(params: &mut Params<'_>, ids_max: usize) -> Result<Vec<JobId>, ApiError> 
         }
     }
     Ok(ids)
-}
-
-fn ids_schema() -> Array {
-    filter::strings("^[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}$")
 }
 
 /// Be told of the changes of many jobs.
@@ -80,7 +82,7 @@ fn ids_schema() -> Array {
     params(Filter, FeedParams,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event the client has.")),
     responses(
-        (status = 200, description = "The events; there is no end.", body = String, content_type = "text/event-stream"),
+        FeedEvents,
         BadParameters, NoStore
     )
 )]

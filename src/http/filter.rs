@@ -2,25 +2,38 @@
 
 use utoipa::{
     IntoParams,
-    openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type},
+    openapi::{
+        Ref,
+        path::{Parameter, ParameterIn},
+    },
 };
 
-use super::{error::ApiError, query::Params};
+use super::{
+    error::ApiError,
+    openapi::{several, string},
+    query::Params,
+};
 use crate::job::{Kind, LabelKey, LabelValue, Malformed, Status};
 
 /// Which jobs; what is empty lets all through.
-#[derive(Clone, Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Clone, Debug)]
 pub(super) struct Filter {
-    /// Only jobs in one of these statuses; repeated or separated by commas.
-    #[param(value_type = Option<Vec<Status>>, explode = false, min_items = 1)]
     pub(super) status: Vec<Status>,
-    /// Only jobs of one of these kinds; repeated or separated by commas.
-    #[param(schema_with = kinds, required = false, explode = false)]
     pub(super) kind: Vec<Kind>,
-    /// Only jobs with this label, as `key:value`; repeated: with all of them.
-    #[param(schema_with = labels, required = false, explode = true)]
     pub(super) label: Vec<(LabelKey, LabelValue)>,
+}
+
+impl IntoParams for Filter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let status = "Only jobs in one of these statuses; repeated or separated by commas.";
+        let kind = "Only jobs of one of these kinds; repeated or separated by commas.";
+        let label = "Only jobs with this label, as `key:value`; repeated: with all of them.";
+        vec![
+            several("status", status, Ref::from_schema_name("Status")),
+            several("kind", kind, string("^[a-z0-9._-]{1,64}$")),
+            several("label", label, string("^[a-z0-9._-]{1,64}:[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}$")),
+        ]
+    }
 }
 
 impl Filter {
@@ -35,20 +48,6 @@ impl Filter {
     pub(super) fn is_empty(&self) -> bool {
         self.status.is_empty() && self.kind.is_empty() && self.label.is_empty()
     }
-}
-
-fn kinds() -> Array {
-    strings("^[a-z0-9._-]{1,64}$")
-}
-
-fn labels() -> Array {
-    strings("^[a-z0-9._-]{1,64}:[^\\u0000-\\u001f\\u007f-\\u009f]{0,256}$")
-}
-
-/// At least one string of this form.
-pub(super) fn strings(pattern: &str) -> Array {
-    let string = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
-    ArrayBuilder::new().items(string).min_items(Some(1)).build()
 }
 
 /// Takes the words of a parameter that is repeated, or has commas between them.

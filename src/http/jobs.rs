@@ -5,7 +5,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
-    bodies::{NewJobBody, PatchBody, SEQ_MAX},
+    bodies::{MergePatchBody, NewJobBody, PatchBody, SEQ_MAX},
     body::Body,
     bounds::Bounds,
     context::Context,
@@ -13,7 +13,8 @@ use super::{
     extract::{ChosenId, IfMatch, IfNoneMatch, JobPath, OnceKey, Prefer},
     idempotency,
     openapi::{
-        BadBody, BadHeader, BadParameters, Conflict, JobAnswer, Minimal, Moved, NoJob, NoStore, NotModified, OfJob,
+        BadBody, BadHeader, BadParameters, Conflict, JobAnswer, Known, Minimal, Moved, NoJob, NoStore, NotModified,
+        OfJob,
     },
     query::{FromParams, Nothing, Params, Query},
     reply,
@@ -106,7 +107,7 @@ impl FromParams for ReadParams {
 pub(super) struct ViewParams {
     /// How many log lines: the last ones, or with `logs_after` those that follow. `all` gives as many as fit into one
     /// answer; 100 if not given.
-    #[param(value_type = Option<String>, pattern = "^([0-9]{1,18}|all)$")]
+    #[param(value_type = Option<String>, pattern = "^([0-9]+|all)$")]
     logs: Option<usize>,
     /// Only log lines after this number.
     #[param(value_type = Option<u64>, minimum = 0, maximum = 9007199254740991_u64)]
@@ -164,8 +165,7 @@ pub(super) fn flag(params: &mut Params<'_>, name: &str) -> Result<bool, ApiError
     path = "/jobs/{id}",
     tag = "jobs",
     params(OfJob, ViewParams, WaitParams,
-        ("If-None-Match" = Option<String>, Header, pattern = "^(\"v[1-9][0-9]{0,17}\"|\\*)$",
-            description = "The tags the client has."),
+        Known,
         ("Prefer" = Option<String>, Header,
             description = "`wait=25`: with `If-None-Match`, answer when there is something new, or after 25 s.")),
     responses((status = 200, response = JobAnswer), NotModified, BadParameters, BadHeader, NoJob, NoStore)
@@ -248,7 +248,7 @@ pub(super) fn one_attempt(query: Option<Attempt>, body: Option<Attempt>) -> Resu
     path = "/jobs/{id}",
     tag = "jobs",
     params(OfJob, AttemptParam, crate::http::openapi::Preconditions, crate::http::openapi::Wishes),
-    request_body(content((PatchBody = "application/json"), (PatchBody = "application/merge-patch+json"))),
+    request_body(content((PatchBody = "application/json"), (MergePatchBody = "application/merge-patch+json"))),
     responses(
         (status = 200, response = JobAnswer),
         Minimal, BadBody, BadHeader, NoJob, Conflict, Moved, NoStore

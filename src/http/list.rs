@@ -33,7 +33,7 @@ pub(super) struct ListParams {
     #[param(ignore)]
     filter: Filter,
     /// Only jobs whose id begins so, or that have exactly this as the value of a label.
-    #[param(value_type = Option<String>, max_length = 256)]
+    #[param(value_type = Option<String>, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     q: Option<String>,
     /// Jobs at the most; 50 if not given.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]

@@ -47,13 +47,14 @@ pub(super) struct AppendParams {
     #[param(value_type = Option<f64>, minimum = 0, maximum = 100)]
     pct: Option<Progress>,
     /// The step the worker is in: at most 256 bytes without control characters.
-    #[param(value_type = Option<String>, max_length = 256)]
+    #[param(value_type = Option<String>, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     stage: Option<Stage>,
     /// The writer's attempt: must be the current one.
     #[param(value_type = Option<u32>, minimum = 1)]
     attempt: Option<Attempt>,
     /// Who counts the lines; with `seq` it makes a repeated append harmless.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 64)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 64,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     writer: Option<Writer>,
     /// The number of the first line in the writer's own count for this attempt, from 1.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 9007199254740991_u64)]
@@ -176,12 +177,16 @@ pub(super) struct LogPage<'a> {
     /// The lines, in order.
     lines: &'a [LogLine],
     /// What `after` must be for the next page.
+    #[schema(value_type = u64)]
     next: Seq,
     /// Lines ever appended.
+    #[schema(value_type = u64)]
     log_count: Seq,
     /// The number of the first line that is still kept, or would be the next if none is.
+    #[schema(value_type = u64, minimum = 1)]
     first: Seq,
     /// Lines that were trimmed from the front.
+    #[schema(value_type = u64)]
     dropped: Seq,
 }
 
@@ -206,8 +211,8 @@ fn next(job: &Job, lines: &[LogLine]) -> Seq {
 ///
 /// Page by page; a page has at most as many lines as `limit`, and less when they are long. `Accept: text/plain` gives
 /// the bare lines. When there are more, a Link header says where. With `follow=1` the answer goes on with each new line
-/// until the job is done: as bare lines, or with `Accept: application/x-ndjson` as lines of JSON. An answer that breaks
-/// off before was not all.
+/// until the job is done: as bare lines, or with `Accept: application/x-ndjson` as lines of JSON, each of the schema below.
+/// An answer that breaks off before was not all.
 #[utoipa::path(
     get,
     path = "/jobs/{id}/logs",
@@ -216,7 +221,7 @@ fn next(job: &Job, lines: &[LogLine]) -> Seq {
     responses(
         (status = 200, description = "A page of the log.",
             content((LogPage = "application/json"), (String = "text/plain; charset=utf-8"),
-                (String = "application/x-ndjson")),
+                (LogLine = "application/x-ndjson")),
             headers(("link" = Option<String>, description = "The next page, as `rel=\"next\"`, when there is one."))),
         BadParameters, NoJob, NoStore
     )

@@ -3,19 +3,25 @@
 //! Promises: each route and each member is described where it is written, and what only the parser knows (other names,
 //! what excludes what, that nothing unknown is taken) is put in by [`bodies::describe`](super::bodies::describe).
 
+mod amend;
+mod parameters;
+mod streams;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use utoipa::{
-    IntoParams, IntoResponses, Modify, OpenApi, ToResponse,
+    IntoResponses, Modify, OpenApi, ToResponse,
     openapi::{
-        ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema, Type,
-        extensions::Extensions,
-        path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::Object,
+        ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
+        extensions::Extensions, schema::Object,
     },
 };
 
+pub(super) use self::{
+    parameters::{Known, NO_CONTROLS, OfJob, Preconditions, Wishes, ids, parameter, several, string},
+    streams::{FeedEvents, JobEvents},
+};
 use super::{
     attempts, batch, bodies, claim, commands, events, export, feed, jobs, legacy, list, logs, ops, problem::Problem,
     reply::Receipt, stats, timeline, websocket,
@@ -56,7 +62,9 @@ struct Description;
 /// The OpenAPI 3.1 document of the service, as JSON.
 pub fn openapi() -> String {
     // Made of strings, numbers and maps with strings as keys: nothing that JSON could not say.
-    Description::openapi().to_json().unwrap_or_default()
+    let mut description = serde_json::to_value(Description::openapi()).unwrap_or_default();
+    amend::amend(&mut description);
+    description.to_string()
 }
 
 /// Completes what is said of bodies.
@@ -242,46 +250,5 @@ impl IntoResponses for Minimal {
             .header("preference-applied", header("`return=minimal`"))
             .header("milepost-cancel", header("`requested` when the worker shall stop."));
         [("204".to_owned(), answer.build().into())].into()
-    }
-}
-
-fn parameter(name: &str, place: ParameterIn, description: &str, pattern: &str) -> Parameter {
-    let required = if place == ParameterIn::Path { Required::True } else { Required::False };
-    let text = ObjectBuilder::new().schema_type(Type::String);
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(place)
-        .required(required)
-        .description(Some(description))
-        .schema(Some(if pattern.is_empty() { text } else { text.pattern(Some(pattern)) }))
-        .build()
-}
-
-/// The job that a path is about.
-pub(super) struct OfJob;
-
-impl IntoParams for OfJob {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameter("id", ParameterIn::Path, "The id of the job.", "^[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}$")]
-    }
-}
-
-/// What a change is made conditional on.
-pub(super) struct Preconditions;
-
-impl IntoParams for Preconditions {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let description = "The versions the job may have, as quoted tags such as `\"v12\"`; else nothing is done.";
-        vec![parameter("If-Match", ParameterIn::Header, description, "^(\"v[1-9][0-9]{0,17}\"|\\*)$")]
-    }
-}
-
-/// What a client would rather have.
-pub(super) struct Wishes;
-
-impl IntoParams for Wishes {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let description = "`return=minimal` for an answer without a body (RFC 7240).";
-        vec![parameter("Prefer", ParameterIn::Header, description, "")]
     }
 }

@@ -41,7 +41,7 @@ pub struct Problem {
     pub(super) field: Option<String>,
     /// The version the job has now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<u64>, nullable = false)]
     pub(super) current_version: Option<Version>,
     /// The attempt that may write.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct Problem {
     pub(super) current_attempt: Option<Attempt>,
     /// The number the writer's next line must have.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<u64>, nullable = false)]
     pub(super) expected: Option<Seq>,
 }
 

@@ -38,9 +38,10 @@ pub(super) struct Receipt<'a> {
     #[schema(value_type = u32, minimum = 1)]
     attempt: Attempt,
     /// Rises by one with each request that changes anything a reader can see.
-    #[schema(minimum = 1)]
+    #[schema(value_type = u64, minimum = 1)]
     version: Version,
     /// Lines ever appended to its log.
+    #[schema(value_type = u64)]
     log_count: Seq,
     /// Lines of this request that the log had already.
     duplicates: u64,

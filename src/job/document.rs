@@ -69,16 +69,18 @@ pub struct Document<'a> {
     /// Whether the worker has been asked to stop.
     cancel_requested: bool,
     /// Lines ever appended to its log.
+    #[schema(value_type = u64)]
     log_count: Seq,
     /// The number of the first line in `logs`, or of the next line to come when there is none. Left out of lists.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, nullable = false, minimum = 1)]
     logs_from: Option<Seq>,
     /// Log lines: the last ones on a read, those the request appended in its answer. Left out of lists.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "texts")]
     #[schema(value_type = Option<Vec<String>>)]
     logs: Option<&'a [LogLine]>,
     /// Rises by one with each request that changes anything a reader can see.
-    #[schema(minimum = 1)]
+    #[schema(value_type = u64, minimum = 1)]
     version: Version,
     /// When it was created.
     #[schema(value_type = String, format = DateTime)]

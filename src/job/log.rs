@@ -18,6 +18,7 @@ pub type Seq = u64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LogLine {
     /// Its number within the job, from 1.
+    #[schema(value_type = u64, minimum = 1)]
     pub seq: Seq,
     /// When it arrived.
     #[schema(value_type = String, format = DateTime)]

@@ -4,6 +4,7 @@
 //! Makefile.
 
 mod clocks;
+mod contract;
 pub(crate) mod crash;
 mod faults;
 mod hostile;

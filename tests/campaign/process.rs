@@ -113,16 +113,22 @@ fn watch_output(output: ChildStdout, line: oneshot::Sender<Option<String>>, end:
 /// Runs a program to its end, which must come.
 pub(super) async fn run(program: &str, words: &[&str]) -> Output {
     let mut command = isolated(program);
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+    command.args(words);
+    output_of(command, PATIENCE).await
+}
+
+/// Runs it to its end, which must come within this time.
+pub(super) async fn output_of(mut command: Command, patience: Duration) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let id = child.id();
     let (end, ended) = oneshot::channel();
     thread::spawn(move || end.send(child.wait_with_output()));
-    match time::timeout(PATIENCE, ended).await {
+    match time::timeout(patience, ended).await {
         Ok(output) => output.expect("its end is told").expect("it can be waited for"),
         Err(_) => {
             signal(id, "KILL");
-            panic!("{program} {words:?} has not ended within {PATIENCE:?}");
+            panic!("{command:?} has not ended within {patience:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         RefOr, Schema,
-        schema::{Object, ObjectBuilder, OneOfBuilder, Type},
+        schema::{Object, ObjectBuilder, OneOfBuilder, SchemaType, Type},
     },
 };
 
@@ -155,15 +155,14 @@ fn versions(given: Given<'_>) -> Result<Option<Vec<Version>>, ApiError> {
 
 impl PartialSchema for BatchOperation {
     fn schema() -> RefOr<Schema> {
-        let id = |description: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(description));
+        let text = |description: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(description));
+        // Null says the same as nothing.
+        let or_null = |text: ObjectBuilder| text.schema_type(SchemaType::from_iter([Type::String, Type::Null]));
         let required = |op, body| {
-            with(body, op, id("The job."), true).property(
-                "if_match",
-                ObjectBuilder::new().schema_type(Type::String).description(Some("As the header If-Match.")),
-            )
+            with(body, op, text("The job."), true).property("if_match", or_null(text("As the header If-Match.")))
         };
-        let create =
-            with(NewJobBody::schema(), "create", id("The id, as with PUT; without it the service chooses one."), false);
+        let id = or_null(text("The id, as with PUT; without it the service chooses one."));
+        let create = with(NewJobBody::schema(), "create", id, false);
         OneOfBuilder::new()
             .item(create)
             .item(required("patch", PatchBody::schema()))

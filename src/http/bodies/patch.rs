@@ -1,7 +1,15 @@
 //! A change of members and log lines that becomes visible as one.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
-use utoipa::{ToSchema, openapi::schema::Object};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{Object, SchemaType, Type},
+    },
+};
 
 use super::{PROGRESS, STAGE, attempt, labels, log, origin, progress, seq, writer};
 use crate::{
@@ -50,6 +58,31 @@ pub(in crate::http) struct PatchBody {
     /// The number of the first line in the writer's own count for this attempt, from 1.
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 9007199254740991_u64)]
     seq: Option<Seq>,
+}
+
+/// The same by RFC 7396, where null takes all labels away.
+pub(in crate::http) struct MergePatchBody;
+
+impl PartialSchema for MergePatchBody {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = PatchBody::schema();
+        if let RefOr::T(Schema::Object(body)) = &mut schema
+            && let Some(RefOr::T(Schema::Object(labels))) = body.properties.get_mut("labels")
+        {
+            labels.schema_type = SchemaType::from_iter([Type::Object, Type::Null]);
+        }
+        schema
+    }
+}
+
+impl ToSchema for MergePatchBody {
+    fn name() -> Cow<'static, str> {
+        "MergePatch".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        PatchBody::schemas(schemas);
+    }
 }
 
 /// How a body means its members.

@@ -3,17 +3,15 @@
 use serde_json::{Value, json};
 use utoipa::openapi::{
     RefOr, Schema,
-    schema::{AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Type},
+    schema::{AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, SchemaType, Type},
 };
 
 use super::{PCT, PROGRESS, STAGE};
-use crate::http::openapi::keywords;
+use crate::http::openapi::{NO_CONTROLS, keywords};
 
 /// The names of the schemas of bodies.
-pub(in crate::http) const SCHEMAS: [&str; 7] = ["NewJob", "Patch", "Append", "Heartbeat", "Cancel", "Retry", "Claim"];
-
-/// The text of stages, of labels' values and of writers.
-const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+pub(in crate::http) const SCHEMAS: [&str; 8] =
+    ["NewJob", "Patch", "MergePatch", "Append", "Heartbeat", "Cancel", "Retry", "Claim"];
 
 /// A string, or an array of strings.
 pub(super) fn one_or_more_lines() -> RefOr<Schema> {
@@ -35,13 +33,16 @@ pub(in crate::http) fn describe(body: &mut Object) {
         rules.extend(alias(body, names));
     }
     if body.properties.contains_key("lines") {
-        let line =
-            ObjectBuilder::new().schema_type(Type::String).description(Some("A single line, instead of `lines`."));
+        let line = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("A single line, instead of `lines`."));
         body.properties.insert("line".into(), line.into());
-        if let Some(RefOr::T(Schema::Array(lines))) = body.properties.get_mut("lines") {
-            lines.schema_type = Type::Array.into();
-        }
-        rules.push(json!({"oneOf": [{"required": ["line"]}, {"required": ["lines"]}]}));
+        let only = |one: &str, kind: &str, other: &str| {
+            json!({
+                "required": [one], "properties": {one: {"type": kind}, other: {"type": "null"}}
+            })
+        };
+        rules.push(json!({"oneOf": [only("line", "string", "lines"), only("lines", "array", "line")]}));
     }
     for name in ["stage", "message", "step", "current_step", "writer", "reason", "worker"] {
         if let Some(RefOr::T(Schema::Object(text))) = body.properties.get_mut(name) {
@@ -69,7 +70,12 @@ pub(in crate::http) fn describe(body: &mut Object) {
         keywords(error, [("properties", json!({"reason": text, "message": text}))]);
     }
     if body.properties.contains_key("writer") {
-        keywords(body, [("dependentRequired", json!({"writer": ["seq"], "seq": ["writer"]}))]);
+        // Null says the same as nothing.
+        let of = |kind: &str| json!({"type": kind});
+        rules.push(json!({"anyOf": [
+            {"required": ["writer", "seq"], "properties": {"writer": of("string"), "seq": of("integer")}},
+            {"properties": {"writer": of("null"), "seq": of("null")}},
+        ]}));
     }
     if !rules.is_empty() {
         keywords(body, [("allOf", Value::Array(rules))]);
