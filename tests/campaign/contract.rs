@@ -5,7 +5,7 @@
 //! and WebSockets only from outside: `tests/it` has clients that follow them.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -15,7 +15,10 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::{Launch, Server, output_of};
+use super::{
+    given,
+    process::{Launch, Server, output_of},
+};
 
 /// How long schemathesis may take for each request that it may make of an operation, with some for its own start.
 const PATIENCE_EACH: Duration = Duration::from_secs(5);
@@ -43,7 +46,7 @@ async fn answers_are_those_of_the_description() {
 #[tokio::test]
 #[ignore = "takes minutes"]
 async fn contract_campaign() {
-    let examples = env::var("MILEPOST_CONTRACT_EXAMPLES").map_or(200, |count| count.parse().expect("a number"));
+    let examples = given("MILEPOST_CONTRACT_EXAMPLES").unwrap_or(200);
     let plan = Plan { examples, phases: "examples,coverage,fuzzing,stateful", seed: seed() };
     let report = Ground::prepare().await.tried(&plan, &[]).await;
     report.is_blameless();
@@ -203,10 +206,6 @@ fn schemathesis() -> PathBuf {
     program
 }
 
-/// Time is good enough, and it is printed.
 fn seed() -> u64 {
-    match env::var("MILEPOST_CONTRACT_SEED") {
-        Ok(seed) => seed.parse().expect("a seed is a number"),
-        Err(_) => std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_secs()),
-    }
+    super::seed("MILEPOST_CONTRACT_SEED")
 }

@@ -18,14 +18,14 @@ mod words;
 mod workers;
 mod writer;
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
 use self::{
     campaign::{Fate, Mood, Plan, Report},
     checker::Kind,
     workers::Ground,
 };
-use crate::harness::postgres;
+use crate::{campaign::given, harness::postgres};
 
 /// A campaign has enough to do with two threads; more would take them from the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +45,7 @@ async fn replicas_that_die_lose_nothing_and_tell_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn replicas_campaign() {
-    let kills = env::var("MILEPOST_CRASH_KILLS").map_or(100, |kills| kills.parse().expect("a number of kills"));
+    let kills = given("MILEPOST_CRASH_KILLS").unwrap_or(100);
     let fate = Fate::Together(Mood::Time(Duration::from_millis(1500)), postgres::empty_store().await);
     blameless(Plan { seed: seed(), kills, check_every: 50, fate }).await;
     workers::each_job_is_finished_once(seed(), 5_000, Ground::Replicas(postgres::empty_store().await)).await;
@@ -73,7 +73,7 @@ async fn claimed_jobs_are_finished_once_whichever_replica_dies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn crash_campaign() {
-    let kills = env::var("MILEPOST_CRASH_KILLS").map_or(500, |kills| kills.parse().expect("a number of kills"));
+    let kills = given("MILEPOST_CRASH_KILLS").unwrap_or(500);
     again_and_again(kills, &Fate::Killed(Mood::Time(Duration::from_millis(1500)))).await;
 }
 
@@ -88,7 +88,7 @@ async fn lives_under_other_clocks_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn clock_campaign() {
-    let kills = env::var("MILEPOST_CRASH_KILLS").map_or(100, |kills| kills.parse().expect("a number of kills"));
+    let kills = given("MILEPOST_CRASH_KILLS").unwrap_or(100);
     again_and_again(kills, &Fate::KilledInTime(Mood::Time(Duration::from_millis(1500)))).await;
 }
 
@@ -110,7 +110,7 @@ async fn a_disk_that_fails_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn disk_campaign() {
-    let faults = env::var("MILEPOST_DISK_FAULTS").map_or(200, |faults| faults.parse().expect("a number of faults"));
+    let faults = given("MILEPOST_DISK_FAULTS").unwrap_or(200);
     again_and_again(faults, &Fate::DiskFails { operations: 600 }).await;
 }
 
@@ -118,7 +118,7 @@ async fn disk_campaign() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn power_campaign() {
-    let cuts = env::var("MILEPOST_POWER_CUTS").map_or(1000, |cuts| cuts.parse().expect("a number of cuts"));
+    let cuts = given("MILEPOST_POWER_CUTS").unwrap_or(1000);
     again_and_again(cuts, &Fate::PowerLost { operations: 1200, syncs: true }).await;
 }
 
@@ -170,10 +170,6 @@ async fn blameless(plan: Plan) {
     assert!(report.violations.is_empty(), "the store broke its promises");
 }
 
-/// Time is good enough, and the seed is printed; what the machine does in between is not in our hands anyway.
 fn seed() -> u64 {
-    match env::var("MILEPOST_CRASH_SEED") {
-        Ok(seed) => seed.parse().expect("a seed is a number"),
-        Err(_) => std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_secs()),
-    }
+    super::seed("MILEPOST_CRASH_SEED")
 }

@@ -3,14 +3,17 @@
 //! Shows that what it holds (memory, room on the disk or in the database, open files) does not grow with the work that it has
 //! done, when done jobs are removed. Jobs go the whole way: made under a key, claimed, worked at, followed, finished.
 
-use std::{env, fmt, fs, path::PathBuf, time::Duration};
+use std::{fmt, fs, path::PathBuf, time::Duration};
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinSet, time};
 
-use super::process::{Launch, PATIENCE, Server};
+use super::{
+    given,
+    process::{Launch, PATIENCE, Server},
+};
 use crate::harness::postgres::{self, Database};
 
 /// Of each half of what is done.
@@ -33,7 +36,7 @@ async fn what_is_kept_does_not_grow_with_the_work() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes an hour"]
 async fn soak_campaign() {
-    let minutes = env::var("MILEPOST_SOAK_MINUTES").map_or(30, |minutes| minutes.parse().expect("a number of minutes"));
+    let minutes = given("MILEPOST_SOAK_MINUTES").unwrap_or(30);
     let lasts = Duration::from_secs(60 * minutes);
     Soak { lasts, retain_seconds: 20, database: None }.run().await;
     let database = Database::start(&["autovacuum_naptime=5s"]);

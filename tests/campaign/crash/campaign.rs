@@ -280,23 +280,27 @@ impl Campaign {
 
     /// Lets clients work until the server has lived long enough.
     async fn enjoy_life(&mut self) {
-        let mood = match (&self.plan.fate, &self.disk) {
-            (Fate::PowerLost { operations, .. }, Some(disk)) => {
-                disk.cut_in(1 + self.random.below(*operations));
-                return disk.until_out().await;
+        match self.plan.fate {
+            Fate::Killed(mood) | Fate::KilledInTime(mood) | Fate::Forgotten(mood) | Fate::Together(mood, _) => {
+                self.live_for(mood).await;
             }
-            (Fate::DiskFails { operations }, Some(disk)) => {
-                disk.fail_in(1 + self.random.below(*operations));
-                disk.until_failed().await;
+            Fate::PowerLost { operations, .. } => {
+                let last = 1 + self.random.below(operations);
+                self.disk().cut_in(last);
+                self.disk().until_out().await;
+            }
+            Fate::DiskFails { operations } => {
+                let failing = 1 + self.random.below(operations);
+                self.disk().fail_in(failing);
+                self.disk().until_failed().await;
                 // Whoever asks now is refused, or told that nobody knows; no event marks the end of that.
                 time::sleep(Duration::from_millis(self.random.below(100))).await;
-                return disk.cut();
+                self.disk().cut();
             }
-            (Fate::PowerLost { .. } | Fate::DiskFails { .. }, None) => unreachable!("it has a disk"),
-            (Fate::Killed(mood) | Fate::KilledInTime(mood) | Fate::Forgotten(mood) | Fate::Together(mood, _), _) => {
-                *mood
-            }
-        };
+        }
+    }
+
+    async fn live_for(&mut self, mood: Mood) {
         match mood {
             Mood::Acknowledgements(most) => {
                 let mut acknowledgements = self.client.acknowledgements();
@@ -310,6 +314,10 @@ impl Campaign {
                 time::sleep(Duration::from_millis(50) + Duration::from_micros(self.random.below(spread))).await;
             }
         }
+    }
+
+    fn disk(&self) -> &Mount {
+        self.disk.as_ref().expect("a machine with a disk of its own")
     }
 
     /// Waits for servers that were killed, and for the power where it is out.

@@ -1,6 +1,6 @@
 //! Bits that flip anywhere in a closed store: in values, keys, the structure of tables and what is free.
 
-use std::{collections::BTreeMap, env, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,10 @@ use tempfile::TempDir;
 
 use super::Api;
 use crate::{
-    campaign::process::{Launch, Server},
+    campaign::{
+        given,
+        process::{Launch, Server},
+    },
     random::Random,
 };
 
@@ -36,7 +39,7 @@ async fn flipped_bits_are_found_out_or_do_no_harm() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn rot_campaign() {
-    flip(env::var("MILEPOST_ROT_FLIPS").map_or(1000, |flips| flips.parse().expect("a number of flips"))).await;
+    flip(given("MILEPOST_ROT_FLIPS").unwrap_or(1000)).await;
 }
 
 async fn flip(flips: u32) {
@@ -46,7 +49,7 @@ async fn flip(flips: u32) {
     let told = fill(&server).await;
     assert!(server.stop().await.success());
     let whole = fs::read(store.join("milepost.db")).unwrap();
-    let seed = env::var("MILEPOST_ROT_SEED").map_or(7, |seed| seed.parse().expect("a seed is a number"));
+    let seed = given("MILEPOST_ROT_SEED").unwrap_or(7);
     let mut random = Random::new(seed);
     let mut founds: BTreeMap<Found, u32> = BTreeMap::new();
     for _ in 0..flips {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Load, until_written};
-use crate::harness::{Server, cluster::Cluster, script::aside};
+use crate::{
+    campaign::given,
+    harness::{Server, cluster::Cluster, script::aside},
+};
 
 /// Has a cluster do something.
 async fn say(cluster: Cluster, commands: &'static [&'static str]) -> Cluster {
@@ -49,7 +52,7 @@ async fn a_primary_that_dies_takes_nothing_with_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: make failover"]
 async fn failover_campaign() {
-    let rounds = std::env::var("MILEPOST_FAILOVERS").map_or(30, |text| text.parse().unwrap());
+    let rounds = given("MILEPOST_FAILOVERS").unwrap_or(30);
     let longest = campaign(rounds).await;
     println!(
         "{rounds} fail-overs and {rounds} restarts; changes were taken {longest:?} after a promotion at the latest"

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{Load, until_ready, until_written};
 use crate::{
+    campaign::given,
     harness::{
         PATIENCE, Server,
         network::{Link, Network},
@@ -85,7 +86,7 @@ async fn a_network_that_comes_and_goes_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: make failover"]
 async fn network_campaign() {
-    rounds(std::env::var("MILEPOST_NETWORK_CUTS").map_or(100, |text| text.parse().unwrap())).await;
+    rounds(given("MILEPOST_NETWORK_CUTS").unwrap_or(100)).await;
 }
 
 async fn rounds(count: u64) {
