@@ -17,23 +17,23 @@ BYTES_MAX = {**dict.fromkeys((*STAGE, "reason", "q"), 256), "writer": 64, "worke
 LABEL_BYTES_MAX = 256
 JOBS = {"0", "queued", "leased", "processing", "stopping", "completed", "failed", "cancelled", "long"}
 numbers = itertools.count()
+reports = itertools.count()
 
 
 @schemathesis.hook
-def map_case(context, case):
+def before_call(context, case, kwargs):
     if case.meta is None:
-        return case
+        return
     fit_tags(case.headers)
-    if case.operation.label == "DELETE /jobs/{id}":
-        a_removal(case)
+    if case.operation.label in PRECAUTIONS:
+        PRECAUTIONS[case.operation.label](case)
     if not case.meta.generation.mode.is_positive:
-        return case
+        return
     fit_bytes(case.query)
     fit_bytes(case.body)
     rule = RULES.get(case.operation.label)
     if rule is not None:
         rule(case)
-    return case
 
 
 def fit_bytes(members):
@@ -95,10 +95,21 @@ def a_read(case):
 
 
 def a_log(case):
-    """A log that is followed has no limit, and no end before its job is done: so it is that of a job which is."""
-    if str(case.query.get("follow")) == "1":
+    """A log that is followed has no limit."""
+    if is_followed(case):
         case.query.pop("limit", None)
-        case.path_parameters["id"] = a_done_job(case)
+
+
+def an_endless_log(case):
+    """A log that is followed has no end before its job is done: so it is that of a job which is."""
+    if is_followed(case):
+        case.path_parameters["id"] = a_job(case, {"status": "completed", "log": ["a line"]})
+
+
+def is_followed(case):
+    """Also where it is meant to be bad, as a list, and is none on its way."""
+    follow = case.query.get("follow") if isinstance(case.query, dict) else None
+    return "1" in [str(value) for value in (follow if isinstance(follow, (list, dict)) else [follow])]
 
 
 def a_removal(case):
@@ -107,16 +118,18 @@ def a_removal(case):
         case.path_parameters["id"] = a_job(case)
 
 
-def a_done_job(case):
-    job = a_job(case)
-    ask(case, job, "PATCH", {"status": "completed", "log": ["a line"]})
-    return job
+def a_report(case):
+    """Jobs have their end soon when so many write to them: every other report is of one that is new and under way."""
+    if case.path_parameters.get("id") in JOBS and next(reports) % 2:
+        case.path_parameters["id"] = a_job(case, {"status": "processing"})
 
 
-def a_job(case):
+def a_job(case, change=None):
     """A new one that nobody else knows."""
     job = f"own-{next(numbers)}"
     ask(case, job, "PUT", {"kind": "restyle"})
+    if change is not None:
+        ask(case, job, "PATCH", change)
     return job
 
 
@@ -129,6 +142,7 @@ def ask(case, job, method, body):
 
 def a_write(case):
     """The attempt is in the query or in the body."""
+    a_report(case)
     if given(case.body, "attempt"):
         case.query.pop("attempt", None)
 
@@ -159,6 +173,12 @@ def a_creation(case):
         headers["Idempotency-Key"] = key[-255:]
 
 
+# Of all requests, the bad ones too, which the service may take for what they are not.
+PRECAUTIONS = {
+    "DELETE /jobs/{id}": a_removal,
+    "GET /jobs/{id}/logs": an_endless_log,
+}
+# Of those that are meant to be good.
 RULES = {
     "GET /jobs": a_list,
     "GET /events": a_feed,
