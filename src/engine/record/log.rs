@@ -48,14 +48,14 @@ impl<'a> LogRow<'a> {
 
     /// The number of its last line.
     pub(in crate::engine) fn last(&self) -> u64 {
-        self.first + (self.lines.len() as u64).saturating_sub(1)
+        self.first.saturating_add((self.lines.len() as u64).saturating_sub(1))
     }
 
-    /// Its lines, the newest first.
+    /// Its lines, the newest first. Numbers that no store has written are told as far as numbers go.
     pub(in crate::engine) fn newest_first(&self) -> impl Iterator<Item = LogLine> {
         self.lines.iter().enumerate().rev().map(|(index, line)| LogLine {
-            seq: self.first + index as u64,
-            at: Timestamp(self.at + line.after),
+            seq: self.first.saturating_add(index as u64),
+            at: Timestamp(self.at.saturating_add(line.after)),
             attempt: Attempt(line.attempt),
             text: line.text.into(),
         })
