@@ -18,12 +18,14 @@ FAILOVERS ?= 30
 CASES ?= 100000
 # Requests that `make contract` makes up of each operation.
 EXAMPLES ?= 200
+# Under how many schedules `make interleave` runs each scenario.
+SCHEDULES ?= 100000
 # How long `make fuzz` tries each of its targets, and which; none: all.
 SECONDS ?= 180
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash power faults soak failover hostile model replicas transfer contract fuzz help
+.PHONY: run test check bench demo fmt crash power faults soak failover hostile interleave model replicas transfer contract fuzz help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -76,6 +78,9 @@ hostile: ## the long campaign: a thousand clients that are slow or do not read, 
 	scripts/install-packages slowhttptest
 	cargo test --release --locked --test it -- --ignored --nocapture --test-threads 1 hostile_campaign
 
+interleave: ## the long campaign: store, committer and hub, step by step under SCHEDULES=100000 orders for each scenario
+	MILEPOST_SCHEDULES=$(SCHEDULES) cargo test --release --locked --lib -- --nocapture interleavings
+
 model: ## the long campaign: CASES=100000 random lives of jobs, and of whole stores on each engine, beside a plain model
 	scripts/install-packages postgresql
 	PROPTEST_CASES=$(CASES) cargo test --release --locked --test model -- --nocapture
@@ -96,7 +101,7 @@ fuzz: ## the long campaign: feeds all that reads strangers' bytes with mutations
 	scripts/fuzz $(SECONDS) $(TARGETS)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Python tools that tests call, once tests/requirements.txt names any (with exact versions).
 target/venv/installed: tests/requirements.txt

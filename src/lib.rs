@@ -12,8 +12,8 @@
 //! | [`job`] | what a job is and what may happen to it; pure, and knows none of the others |
 //!
 //! Beside them stand [`clock`] (time that never runs backwards), [`metrics`], [`tasks`] (background work with a name and
-//! an end), [`telemetry`] (the service's own log), [`descriptors`] (open files) and [`config`]. [`app`] puts the service
-//! together from these, and [`cli`] is the command line around it.
+//! an end), [`telemetry`] (the service's own log), [`descriptors`] (open files), `sync` (where tasks meet) and [`config`]. [`app`]
+//! puts the service together from these, and [`cli`] is the command line around it.
 //!
 //! To read the code, begin with [`job::Job::apply`], go on with [`store::JobStore`] and [`engine::Engine`], and end with
 //! [`http::router`] and [`app::App::start`].
@@ -27,10 +27,13 @@ pub mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
+#[cfg(test)]
+mod interleavings;
 pub mod job;
 pub mod metrics;
 pub mod publish;
 pub mod store;
 pub mod sweep;
+mod sync;
 pub mod tasks;
 pub mod telemetry;

@@ -12,6 +12,8 @@ mod claims;
 mod committer;
 mod error;
 mod feed;
+#[cfg(test)]
+mod interleavings;
 pub mod portable;
 mod queue;
 mod reserved;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 pub(crate) use self::cache::weight;
 pub use self::{
@@ -49,6 +51,7 @@ use crate::{
         Seconds, Seq, Tenant, TimelineEntry,
     },
     metrics::StoreMetrics,
+    sync::oneshot,
 };
 
 /// Who calls. One tenant and no roles until tokens exist.

@@ -38,7 +38,7 @@ impl Follower {
     }
 
     /// Returns once the job has moved since this was made, last returned or settled.
-    pub(super) async fn moved(&mut self) {
+    pub(crate) async fn moved(&mut self) {
         self.watch.moved().await;
     }
 
@@ -53,7 +53,7 @@ impl Follower {
     }
 
     /// Whether there is no more waiting; whoever waits returns then.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.watch.is_closed()
     }
 

@@ -7,22 +7,19 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
     select,
-    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 
 use crate::{
     job::{JobKey, Tenant},
     store::{Moved, Publish},
+    sync::{AtomicBool, Mutex, MutexGuard, Notify, watch},
     tasks::Stop,
 };
 
@@ -141,7 +138,7 @@ impl Hub {
 
     /// Subjects that somebody waits for.
     #[cfg(test)]
-    pub(super) fn topics(&self) -> usize {
+    pub(crate) fn topics(&self) -> usize {
         self.lock().topics.len()
     }
 

@@ -7,15 +7,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use tokio::sync::Notify;
-
-use crate::job::{Kind, Tenant};
+use crate::{
+    job::{Kind, Tenant},
+    sync::{AtomicBool, Mutex, MutexGuard, Notify},
+};
 
 type Queue = (Tenant, Kind);
 

@@ -6,14 +6,9 @@
 //! Knows nothing of HTTP, tokens or webhooks.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
-
-use tokio::sync::{oneshot, watch};
 
 use super::{
     Moved, Publish, Settings, StoreError,
@@ -28,6 +23,7 @@ use crate::{
     engine::{Engine, EngineError, Found, Outcome, Stored, Write},
     job::{Job, JobKey, LogLine, Spec},
     metrics::StoreMetrics,
+    sync::{AtomicU64, oneshot, watch},
 };
 
 /// What a request came to.

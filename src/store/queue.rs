@@ -4,15 +4,13 @@
 //! Promises: arrival order; never more than the configured number and bytes; after closing, what is in it is still given
 //! out and nothing more is taken.
 
-use std::{
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
-
-use tokio::sync::{Notify, oneshot};
+use std::{mem, sync::PoisonError};
 
 use super::{StoreError, committer::Verdict, reserved::Held};
-use crate::job::{Change, Claim, Guard, JobKey, Kind, NewJob, Tenant};
+use crate::{
+    job::{Change, Claim, Guard, JobKey, Kind, NewJob, Tenant},
+    sync::{Mutex, MutexGuard, Notify, oneshot},
+};
 
 /// What is asked of one job.
 #[derive(Debug)]

@@ -4,13 +4,14 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use super::{Caller, IdempotencyKey, JobStore, StoreError};
 use crate::{
     engine::{Keyed, Once},
     job::{Attempt, JobId, Tenant, Timestamp},
+    sync::Mutex,
 };
 
 type Key = (Tenant, String);
