@@ -205,7 +205,9 @@ struct Heard(Mutex<BTreeMap<JobKey, Moved>>);
 
 impl Publish for Heard {
     fn publish(&self, key: &JobKey, moved: Moved) {
-        self.0.lock().unwrap().insert(key.clone(), moved);
+        let mut heard = self.0.lock().unwrap();
+        // What another replica has done before may be told after this one's own.
+        heard.entry(key.clone()).or_insert(moved).is_end |= moved.is_end;
     }
 
     fn publish_all(&self) {}
