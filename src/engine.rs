@@ -133,6 +133,20 @@ pub struct Stored {
     pub place: Place,
 }
 
+impl Stored {
+    /// This, which an id has led to.
+    ///
+    /// # Errors
+    /// [`EngineError::Corrupt`] when it is the job of another id: where the id led was damaged.
+    pub fn under(self, key: &JobKey) -> Result<Self, EngineError> {
+        let there = &self.job.spec.key;
+        if there == key {
+            return Ok(self);
+        }
+        Err(EngineError::Corrupt(format!("ids {:?}: leads to {:?}", key.id.as_str(), there.id.as_str())))
+    }
+}
+
 /// Where the embedded engine keeps a job, the end of its log and the end of its timeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {

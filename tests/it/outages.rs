@@ -302,6 +302,25 @@ async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_leads_to_another_job_is_found_out() {
+    let database = tokio::task::spawn_blocking(|| Database::start(&["fsync=off"])).await.unwrap();
+    let server = Server::start_at(database.url().to_string(), |_| {}).await;
+    for job in ["a", "b"] {
+        server.job(job, "k").await;
+    }
+    server.patch("a", json!({"stage": "here"})).await.is(200);
+    database.value("UPDATE ids SET job = (SELECT job FROM ids WHERE id = 'b') WHERE id = 'a'").await;
+    // It has the job not in memory.
+    let replica = server.replica().await;
+    for answer in [replica.get("/jobs/a").await, replica.patch("a", json!({"stage": "x"})).await] {
+        assert!(matches!(answer.status, 500 | 503), "{answer:?}");
+    }
+    replica.stop().await;
+    assert_eq!(server.get("/jobs/b").await.is(200).json()["version"], 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_keep_their_jobs_when_the_database_was_away_for_longer_than_their_leases() {
     let (database, server) = start(&["fsync=off"], |_| {}).await;
     let leased = json!({"kind": "k", "status": "processing", "lease_seconds": 30});

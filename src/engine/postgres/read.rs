@@ -57,14 +57,14 @@ pub(super) async fn look_up(
     let mut found: Vec<_> = asked.iter().map(|_| Ok(Some(Found::Missing))).collect();
     for row in connections.rows(LOOK_UP, &[&tenants, &ids, &jobs, &revisions]).await? {
         let nth = usize::try_from(column::<i64>(&row, 0)? - 1).unwrap_or_default();
-        if let Some(place) = found.get_mut(nth) {
-            *place = found_in(&row);
+        if let (Some(place), Some((key, _))) = (found.get_mut(nth), asked.get(nth)) {
+            *place = found_in(&row, key);
         }
     }
     Ok(found)
 }
 
-fn found_in(row: &Row) -> Result<Option<Found>, EngineError> {
+fn found_in(row: &Row, key: &JobKey) -> Result<Option<Found>, EngineError> {
     if let Some(until) = column::<Option<i64>>(row, 1)? {
         return Ok(Some(Found::Reserved(Timestamp(until.cast_unsigned()))));
     }
@@ -74,7 +74,7 @@ fn found_in(row: &Row) -> Result<Option<Found>, EngineError> {
     if !column::<bool>(row, 2)? {
         return Err(EngineError::Corrupt(format!("heads {}: missing", column::<i64>(row, 4)?)));
     }
-    job(row, 4).map(|stored| Some(Found::Job(stored)))
+    job(row, 4)?.under(key).map(|stored| Some(Found::Job(stored)))
 }
 
 impl Postgres {

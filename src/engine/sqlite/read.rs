@@ -91,7 +91,8 @@ pub(super) fn find(connection: &Connection, key: &JobKey) -> Result<Found, Engin
         Some((number, None)) => {
             let number = number as u64;
             let stored = job(connection, number, true)?;
-            stored.map(Found::Job).ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))
+            let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
+            stored.under(key).map(Found::Job)
         }
     }
 }

@@ -80,6 +80,32 @@ async fn a_flipped_bit_is_named() {
     }
 }
 
+/// Nobody is told of another's job, or changes it, by an id that leads astray.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_leads_to_another_job_is_found_out() {
+    let directory = TempDir::new().unwrap();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
+    let server = Launch::serve(&store, &log).listening().await;
+    let api = Api::of(&server);
+    for job in ["a", "b"] {
+        assert_eq!(api.put(job).await.0, 201);
+    }
+    assert!(server.stop().await.success());
+    let connection = Connection::open(store.join("milepost.db")).unwrap();
+    connection.execute("UPDATE ids SET job = (SELECT job FROM ids WHERE id = 'b') WHERE id = 'a'", []).unwrap();
+    drop(connection);
+    let server = Launch::serve(&store, &log).listening().await;
+    let api = Api::of(&server);
+    assert!(matches!(api.get("/jobs/a").await.0, 500 | 503));
+    assert!(matches!(api.patch("a", 0, 10).await.0, 500 | 503));
+    assert!(matches!(api.ask(Method::DELETE, "/jobs/a", None).await.0, 500 | 503));
+    let (status, untouched) = api.get("/jobs/b").await;
+    assert_eq!((status, &untouched["id"], &untouched["version"]), (200, &json!("b"), &json!(1)));
+    assert!(server.stop().await.success());
+    let logged = fs::read_to_string(log).unwrap();
+    assert!(logged.contains(r#"ids \"a\": leads to \"b\""#), "{logged}");
+}
+
 /// Who is behind a damaged entry of the feed is told to read the list anew, and then of what comes after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_in_the_feed_is_a_reset() {
