@@ -20,26 +20,35 @@ CASES ?= 100000
 EXAMPLES ?= 200
 # Under how many schedules `make interleave` runs each scenario.
 SCHEDULES ?= 100000
+# The Python tools of the tests, and the service for those who test it from outside of cargo.
+VENV := $(CURDIR)/target/venv/bin
+SERVICE := MILEPOST_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/milepost
 # How long `make fuzz` tries each of its targets, and which; none: all.
 SECONDS ?= 180
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test check bench demo fmt crash power faults soak failover hostile interleave model replicas transfer contract fuzz help
+.PHONY: run test test-python check bench demo fmt crash power faults soak failover hostile interleave model replicas transfer contract fuzz help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
 
-test: $(if $(wildcard tests/requirements.txt),target/venv/installed) ## install what the tests need and run all of them
+test: target/venv/installed ## install what the tests need and run all of them
 	scripts/install-packages $(TEST_PACKAGES)
 	cargo test --locked --doc
 	cargo test --locked --all-targets
+	$(MAKE) --no-print-directory test-python
 
-check: ## formatting, lints, documentation, dependencies
+test-python: target/venv/installed ## test the Python client against the real service
+	cargo build --locked
+	cd clients/python && $(SERVICE) $(VENV)/python -m pytest
+
+check: target/venv/installed ## formatting, lints, documentation, dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	scripts/deny
+	cd clients/python && $(VENV)/ruff format --check . && $(VENV)/ruff check . && $(VENV)/mypy
 
 bench: ## measure the server against its ceiling and against the alternatives
 	bench/run
@@ -51,8 +60,9 @@ demo: ## process real clips with real workers and watch them
 	scripts/demo
 	scripts/demo-claims
 
-fmt: ## format the code
+fmt: target/venv/installed ## format the code
 	cargo fmt
+	cd clients/python && $(VENV)/ruff format . && $(VENV)/ruff check --fix .
 
 crash: ## the long campaign: kill -9 under load, KILLS=500 times
 	MILEPOST_CRASH_KILLS=$(KILLS) cargo test --release --locked --test it -- --ignored --nocapture crash_campaign
@@ -101,11 +111,11 @@ fuzz: ## the long campaign: feeds all that reads strangers' bytes with mutations
 	scripts/fuzz $(SECONDS) $(TARGETS)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Python tools that tests call, once tests/requirements.txt names any (with exact versions).
+# Python tools that tests call, with exact versions, and the Python client.
 target/venv/installed: tests/requirements.txt
 	scripts/install-packages python3-venv
 	python3 -m venv target/venv
-	target/venv/bin/pip install --quiet --requirement $<
+	target/venv/bin/pip install --quiet --requirement $< --editable clients/python
 	touch $@

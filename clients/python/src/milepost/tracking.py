@@ -1,0 +1,200 @@
+"""`TrackedJob`: a job that this process works on, which ends the way the work ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .errors import Cancelled, Failed, Fenced, GivenBack, MilepostError, refusal
+from .members import DONE, Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from .documents import Job
+    from .store import JobStore
+
+MESSAGE_CHARS_MAX = 4000  # of an error; the service takes 16 KiB
+
+log = logging.getLogger("milepost")
+
+
+class TrackedJob:
+    """What the work reports to. For any number of threads.
+
+    In a `with` block the job completes with `result` when the block ends, fails with the log line `❌ <error>` when it raises,
+    is cancelled when it raises `Cancelled`, and goes back to the queue when it raises `GivenBack`. Exceptions are passed on.
+
+    When somebody asks for the job to be cancelled, the next report raises `Cancelled`, once; `check` always does. When the job
+    is not this worker's any more, because its lease has run out or somebody else has ended it, both raise `Fenced`.
+    """
+
+    def __init__(self, store: JobStore, job: Job, lease_seconds: int | None = None) -> None:
+        """`job` is what `create` or `claim` has answered. With `lease_seconds` its lease is renewed until it ends."""
+        self.store = store
+        self.job = job
+        #: What the job completes with.
+        self.result: Any = None
+        self._lock = threading.Lock()
+        self._has_ended = False
+        self._is_asked = job["cancel_requested"]
+        self._was_told = False
+        self._fence: MilepostError | None = None
+        self._is_kept = lease_seconds is not None
+        if lease_seconds is not None:
+            store.pulse().keep(self.id, self.attempt, lease_seconds, self._learn)
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.job["id"]
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at it this is, from 1."""
+        return self.job["attempt"]
+
+    @property
+    def input(self) -> Any:
+        """What the work needs, as it was given when the job was made."""
+        return self.job.get("input")
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels, as they were when the work began."""
+        return self.job["labels"]
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody has asked for it to be cancelled, as far as is known."""
+        known = self.store.known(self.id)
+        return self._is_asked or bool(known and known.attempt == self.attempt and known.cancel_requested)
+
+    # Reports.
+
+    def update(self, **patch: Any) -> None:
+        """Changes members of the job in one step, as `JobStore.update` does."""
+        self._report(patch)
+
+    def log(self, lines: Lines, pct: float | None = None) -> None:
+        """Appends a line, or several, and sets the progress if it is given."""
+        self._report({"log": lines} if pct is None else {"log": lines, "progress_pct": pct})
+
+    def stage(self, name: str, pct: float | None = None) -> None:
+        """Says which step the work is in."""
+        self._report({"stage": name} if pct is None else {"stage": name, "progress_pct": pct})
+
+    def progress(self, done: float, total: float = 100.0) -> None:
+        """Says how far the work is: in percent, or `done` of `total`. It may be called as often as one likes."""
+        pct = 100.0 * done / total if total > 0 else 0.0
+        self._report({"progress_pct": round(min(max(pct, 0.0), 100.0), 2)})
+
+    def check(self) -> None:
+        """Raises `Cancelled` or `Fenced` when there is no use in going on."""
+        self._check()
+        if self.cancel_requested and not self._has_ended:
+            self._was_told = True
+            raise Cancelled(f"job {self.id} is to be cancelled")
+
+    # Ends.
+
+    def complete(self, result: Any = None) -> None:
+        """Ends the job well: readers see `completed`, the result and the last lines in the same moment."""
+        self._end({"status": "completed", "result": self.result if result is None else result})
+
+    def fail(self, message: str, reason: str = "error", log: Lines = ()) -> None:
+        """Ends the job badly. `reason` is a word for programs; the last line says why."""
+        message = message[:MESSAGE_CHARS_MAX]
+        lines = [log] if isinstance(log, str) else list(log)
+        error = {"reason": reason, "message": message}
+        self._end({"status": "failed", "error": error, "log": [*lines, f"❌ {message}"]})
+
+    def cancel(self) -> None:
+        """Ends the job as somebody asked for."""
+        self._end({"status": "cancelled", "log": "Cancelled, as requested"})
+
+    def give_back(self) -> None:
+        """Lets another worker have the job."""
+        self._end({"status": "queued", "log": "The worker has to stop and gives the job back"})
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        with self._lock:
+            if self._has_ended:
+                raise MilepostError(f"job {self.id} has been ended here already")
+            self._has_ended = True
+        try:
+            yield
+        finally:
+            if self._is_kept:
+                self.store.pulse().drop(self.id, self.attempt)
+
+    def _end(self, patch: Mapping[str, Any]) -> None:
+        with self._ending():
+            self.store.write(self.id, patch, attempt=self.attempt, wait=True)
+
+    def __enter__(self) -> TrackedJob:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._has_ended:
+            return
+        if error is None:
+            self.complete()
+            return
+        try:
+            self._end_with(error)
+        except MilepostError as unsaid:
+            # What the work has raised says more.
+            log.error("job %s has ended with %r, and that could not be told: %s", self.id, error, unsaid)
+
+    def _end_with(self, error: BaseException) -> None:
+        if isinstance(error, Cancelled):
+            self.cancel()
+        elif isinstance(error, GivenBack):
+            self.give_back()
+        elif isinstance(error, Fenced) and error is self._fence:
+            with self._ending():
+                pass
+        elif isinstance(error, Failed):
+            self.fail(error.message, error.reason)
+        elif isinstance(error, Exception):
+            self.fail(str(error) or type(error).__name__, type(error).__name__)
+        else:
+            self.fail(f"The worker was stopped by {type(error).__name__}", "interrupted")
+
+    # What comes back.
+
+    def _report(self, patch: Mapping[str, Any]) -> None:
+        self._check()
+        try:
+            self.store.write(self.id, patch, attempt=self.attempt)
+        except Fenced as error:
+            self._fence = error
+            raise
+        if self.cancel_requested and not self._was_told and not self._has_ended:
+            self._was_told = True
+            raise Cancelled(f"job {self.id} is to be cancelled")
+
+    def _check(self) -> None:
+        known = self.store.known(self.id)
+        # A done job takes late lines, so a good answer alone proves nothing.
+        if known is not None and not self._has_ended and self._fence is None:
+            if known.attempt != self.attempt:
+                detail = f"attempt {self.attempt} is over, there is another one"
+                self._fence = refusal(409, {"code": "stale_attempt", "detail": detail})
+            elif known.status in DONE:
+                self._fence = refusal(409, {"code": "already_finished", "detail": f"the job is {known.status}"})
+        if self._fence is not None and not self._has_ended:
+            raise self._fence
+
+    def _learn(self, told: Mapping[str, Any]) -> None:
+        """What a heartbeat was answered."""
+        if told.get("cancel_requested"):
+            self._is_asked = True
+        elif "problem" in told:
+            problem = told["problem"]
+            self._fence = self._fence or Fenced(told["status"], problem)

@@ -1,0 +1,183 @@
+"""Requests that are repeated until they are answered for good.
+
+Promises: a request that may have been carried out is only repeated where that does no harm, which holds for everything this
+package sends: it says what is, or carries a key or a count. Nothing is repeated for longer than `patience_seconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from .errors import Unavailable, refusal
+
+REQUEST_SECONDS = 10.0  # what an answer may take, beside what it was asked to wait
+BACKOFF_FIRST_SECONDS = 0.1
+BACKOFF_MAX_SECONDS = 2.0
+RETRY_AFTER_MAX_SECONDS = 15.0  # a longer one is not believed: leases are running
+AGAIN_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 507})
+AGAIN_CODES = frozenset({"idempotency_in_progress"})
+
+
+class Retry:
+    """How long to wait before a request is repeated, and when to give up."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._give_up_at = time.monotonic() + patience_seconds
+        self._longest = BACKOFF_FIRST_SECONDS
+
+    def pause(self, why: str, at_least: float = 0.0) -> float:
+        """Seconds until the next attempt: growing, and random, so that many clients do not come back as one.
+
+        Raises `Unavailable` when that would be too late.
+        """
+        seconds = max(random.uniform(self._longest / 2, self._longest), at_least)  # noqa: S311
+        self._longest = min(self._longest * 2, BACKOFF_MAX_SECONDS)
+        if time.monotonic() + seconds > self._give_up_at:
+            raise Unavailable(f"no answer for {self._patience_seconds:g} s: {why}")
+        return seconds
+
+
+class Again(Exception):
+    """The answer was none that counts."""
+
+    def __init__(self, why: str, after_seconds: float) -> None:
+        super().__init__(why)
+        self.after_seconds = after_seconds
+
+
+def judged(response: httpx.Response) -> Any:
+    """What an answer says: its JSON, or `None` without a body.
+
+    Raises `Again` for one that is worth repeating the request, and `Refused` for any other error.
+    """
+    if response.is_success:
+        return response.json() if response.content else None
+    problem = _json(response)
+    refused = refusal(response.status_code, problem)
+    if response.status_code in AGAIN_STATUSES or refused.code in AGAIN_CODES:
+        raise Again(str(refused), retry_after_seconds(response))
+    raise refused
+
+
+def retry_after_seconds(response: httpx.Response) -> float:
+    """What `Retry-After` asks for, within reason; 0 without one."""
+    value = response.headers.get("retry-after", "")
+    return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdigit() else 0.0
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def job_path(job_id: str, rest: str = "") -> str:
+    """The path of a job's route. Raises `ValueError` for what no id can be."""
+    if not isinstance(job_id, str) or not job_id:
+        raise ValueError(f"not the id of a job: {job_id!r}")
+    return f"/jobs/{quote(job_id, safe='~')}{rest}"
+
+
+def timeout(wait_seconds: float = 0.0) -> httpx.Timeout:
+    """How long an answer may take that was asked to wait for so long."""
+    return httpx.Timeout(REQUEST_SECONDS, read=REQUEST_SECONDS + wait_seconds)
+
+
+def json_bytes(value: object) -> bytes:
+    """`value` as compact JSON. Raises `TypeError` or `ValueError` for what has none."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+Query = Mapping[str, Any]
+
+
+def _request(method: str, path: str, body: object, params: Query | None, headers: Mapping[str, str] | None) -> Any:
+    """The arguments of a request for httpx."""
+    known = {name: value for name, value in (params or {}).items() if value is not None}
+    request: dict[str, Any] = {"method": method, "url": path, "params": known, "headers": dict(headers or {})}
+    if body is not None:
+        request["content"] = body if isinstance(body, bytes) else json_bytes(body)
+        request["headers"]["content-type"] = "application/json"
+    return request
+
+
+class Transport:
+    """The connections of one process to the service. For any number of threads."""
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None, patience_seconds: float) -> None:
+        self.patience_seconds = patience_seconds
+        self._closing = threading.Event()
+        self.client = httpx.Client(base_url=url, headers=dict(headers or {}), timeout=timeout())
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        params: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait_seconds: float = 0.0,
+    ) -> Any:
+        """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
+        request = _request(method, path, body, params, headers)
+        retry = Retry(self.patience_seconds)
+        while True:
+            try:
+                return judged(self.client.request(**request, timeout=timeout(wait_seconds)))
+            except httpx.TransportError as error:
+                pause = retry.pause(f"{type(error).__name__}: {error}")
+            except Again as again:
+                pause = retry.pause(str(again), again.after_seconds)
+            if self._closing.wait(pause):
+                raise Unavailable("the store is closed")
+
+    def close(self) -> None:
+        """Lets go of the connections; requests under way are not repeated any more."""
+        self._closing.set()
+        self.client.close()
+
+
+class AsyncTransport:
+    """The same on an event loop."""
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None, patience_seconds: float) -> None:
+        self.patience_seconds = patience_seconds
+        self.client = httpx.AsyncClient(base_url=url, headers=dict(headers or {}), timeout=timeout())
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        params: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait_seconds: float = 0.0,
+    ) -> Any:
+        """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
+        request = _request(method, path, body, params, headers)
+        retry = Retry(self.patience_seconds)
+        while True:
+            try:
+                return judged(await self.client.request(**request, timeout=timeout(wait_seconds)))
+            except httpx.TransportError as error:
+                pause = retry.pause(f"{type(error).__name__}: {error}")
+            except Again as again:
+                pause = retry.pause(str(again), again.after_seconds)
+            await asyncio.sleep(pause)
+
+    async def close(self) -> None:
+        """Lets go of the connections."""
+        await self.client.aclose()
