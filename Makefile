@@ -53,12 +53,12 @@ check: target/venv/installed ## formatting, lints, documentation, dependencies
 bench: ## measure the server against its ceiling and against the alternatives
 	bench/run
 
-demo: ## process real clips with real workers and watch them
+demo: target/venv/installed ## process real clips with real workers and watch them
 	scripts/install-packages ffmpeg procps python3
 	scripts/fetch-clips
 	cargo build --release --locked
-	scripts/demo
-	scripts/demo-claims
+	$(VENV)/python scripts/demo
+	$(VENV)/python scripts/demo-claims
 
 fmt: target/venv/installed ## format the code
 	cargo fmt

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from worker import WorkFailed
+from milepost import Failed
 
 PROBE_TIMEOUT_SECONDS = 60.0
 CHECK_SECONDS = 0.1
@@ -43,7 +43,7 @@ class Clip(NamedTuple):
 def probe(path: Path) -> Clip:
     """Looks into the file at `path`.
 
-    Raises `WorkFailed`: `unreadable` (missing, or not a media file), `no_video`, `no_duration`.
+    Raises `Failed`: `unreadable` (missing, or not a media file), `no_video`, `no_duration`.
     """
     command = [_program("ffprobe"), "-v", "error", "-show_format", "-show_streams", "-of", "json", argument(path)]
     found = subprocess.run(
@@ -51,19 +51,19 @@ def probe(path: Path) -> Clip:
     )
     if found.returncode != 0:
         said = found.stderr.decode(errors="replace").strip().splitlines()
-        raise WorkFailed("unreadable", f"ffprobe cannot read {path.name}: {said[-1] if said else 'no reason given'}")
+        raise Failed("unreadable", f"ffprobe cannot read {path.name}: {said[-1] if said else 'no reason given'}")
     return _clip(path, json.loads(found.stdout))
 
 
 def verify(path: Path, expected_seconds: float) -> Clip:
-    """Looks into a file that ffmpeg made; raises `WorkFailed` `short_output` when part of it is missing.
+    """Looks into a file that ffmpeg made; raises `Failed` `short_output` when part of it is missing.
 
     ffmpeg ends with exit code 0 when its input breaks off in the middle, so the exit code proves nothing.
     """
     clip = probe(path)
     if clip.duration_seconds < expected_seconds - LENGTH_TOLERANCE_SECONDS:
         made, expected = f"{clip.duration_seconds:.2f} s", f"{expected_seconds:.2f} s"
-        raise WorkFailed("short_output", f"ffmpeg made only {made} of {expected}; the input seems to be damaged")
+        raise Failed("short_output", f"ffmpeg made only {made} of {expected}; the input seems to be damaged")
     return clip
 
 
@@ -77,7 +77,7 @@ def run(
     """Runs ffmpeg to make `seconds` of media, and waits for its end.
 
     `on_progress` is told the fraction done and `on_line` each line of ffmpeg's stderr, both from other threads. `check`
-    is called ten times a second: what it raises ends ffmpeg and is passed on. Raises `WorkFailed` `ffmpeg_exit` when
+    is called ten times a second: what it raises ends ffmpeg and is passed on. Raises `Failed` `ffmpeg_exit` when
     ffmpeg fails.
     """
     command = [_program("ffmpeg"), "-hide_banner", "-nostdin", "-y", "-progress", "pipe:1", "-stats_period", "0.2"]
@@ -95,7 +95,7 @@ def run(
                 _end(process)
     check()  # Ctrl-C goes to ffmpeg too; that it was stopped is then the reason, not its exit code
     if process.returncode != 0:
-        raise WorkFailed("ffmpeg_exit", f"ffmpeg {_ending(process.returncode)}: {last_line.result()}")
+        raise Failed("ffmpeg_exit", f"ffmpeg {_ending(process.returncode)}: {last_line.result()}")
 
 
 def argument(path: Path) -> str:
@@ -151,10 +151,10 @@ def _clip(path: Path, found: Dict[str, Any]) -> Clip:
     videos = [s for s in streams if s.get("codec_type") == "video" and not s["disposition"].get("attached_pic")]
     sounds = [s for s in streams if s.get("codec_type") == "audio"]
     if not videos:
-        raise WorkFailed("no_video", f"{path.name} has no video")
+        raise Failed("no_video", f"{path.name} has no video")
     about = found["format"]
     if "duration" not in about:
-        raise WorkFailed("no_duration", f"{path.name} does not say how long it is")
+        raise Failed("no_duration", f"{path.name} does not say how long it is")
     return Clip(
         path=path,
         duration_seconds=float(about["duration"]),
@@ -226,5 +226,5 @@ def _last_overwrite(line: bytes) -> bytes:
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise WorkFailed("ffmpeg_missing", f"{name} is not installed on the worker's machine")
+        raise Failed("ffmpeg_missing", f"{name} is not installed on the worker's machine")
     return path

@@ -4,7 +4,7 @@
 The stages are those of every video pipeline: look into the input, refuse what cannot work, do the long part, put the
 sound back, look at what came out. OUTPUT appears when it is whole, never before.
 
-    python3 examples/restyle.py --server http://127.0.0.1:8080 INPUT OUTPUT
+    python examples/restyle.py --server http://127.0.0.1:8080 INPUT OUTPUT
 
 The result: {path, width, height, duration_seconds, bytes, audio_codec}.
 """
@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 
 import ffmpeg
 from ffmpeg import Clip
-from worker import Job, Json, WorkFailed, command_line, paths, work
+from milepost import Failed
+from worker import Job, Json, command_line, paths, work
 
 DURATION_SECONDS_MAX = 600.0
 SIDE_PIXELS_MIN = 16
@@ -37,7 +38,7 @@ MP4_AUDIO_CODECS = {"aac", "mp3", "ac3", "alac", "opus"}
 
 
 def restyle(job: Job, source: Path, output: Path) -> Json:
-    """Makes the restyled `output` from `source` and returns the job's result; raises `WorkFailed`."""
+    """Makes the restyled `output` from `source` and returns the job's result; raises `Failed`."""
     job.stage("Probing the input", 0, 2)
     clip = ffmpeg.probe(source)
     sound = clip.audio_codec or "no"
@@ -65,13 +66,13 @@ def restyle(job: Job, source: Path, output: Path) -> Json:
 
 
 def check(clip: Clip) -> None:
-    """Raises `WorkFailed` for a clip that would take for ever or that no encoder takes."""
+    """Raises `Failed` for a clip that would take for ever or that no encoder takes."""
     if not 0 < clip.duration_seconds <= DURATION_SECONDS_MAX:
         limit = f"it must be at most {DURATION_SECONDS_MAX:.0f} s long"
-        raise WorkFailed("bad_duration", f"{clip.path.name} is {clip.duration_seconds:.2f} s long; {limit}")
+        raise Failed("bad_duration", f"{clip.path.name} is {clip.duration_seconds:.2f} s long; {limit}")
     if not all(SIDE_PIXELS_MIN <= side <= SIDE_PIXELS_MAX for side in (clip.width, clip.height)):
         limit = f"each side must have {SIDE_PIXELS_MIN} to {SIDE_PIXELS_MAX} pixels"
-        raise WorkFailed("bad_resolution", f"{clip.path.name} is {clip.width}x{clip.height}; {limit}")
+        raise Failed("bad_resolution", f"{clip.path.name} is {clip.width}x{clip.height}; {limit}")
 
 
 def redraw(job: Job, clip: Clip, silent: Path) -> None:

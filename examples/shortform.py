@@ -4,7 +4,7 @@
 Finds where scenes change, picks the longest pieces between the changes, and makes each a 9:16 clip. A clip is shown in
 the job's result as soon as its file is whole, so a page can play the first one while the others are being made.
 
-    python3 examples/shortform.py --server http://127.0.0.1:8080 INPUT OUTPUT_DIR
+    python examples/shortform.py --server http://127.0.0.1:8080 INPUT OUTPUT_DIR
 
 The result: {clips_planned, clips: [{path, start_seconds, width, height, duration_seconds, bytes}]}.
 """
@@ -20,7 +20,8 @@ from typing import Callable, List, NamedTuple, Sequence
 
 import ffmpeg
 from ffmpeg import Clip
-from worker import Job, Json, WorkFailed, command_line, paths, work
+from milepost import Failed
+from worker import Job, Json, command_line, paths, work
 
 DURATION_SECONDS_MAX = 3600.0
 SCENE_SCORE_MIN = 0.3  # how much a frame must differ from the one before, 0 to 1, to begin a scene
@@ -49,12 +50,12 @@ class Piece(NamedTuple):
 
 
 def shortform(job: Job, source: Path, output_dir: Path) -> Json:
-    """Makes the clips of `source` in `output_dir` and returns the job's result; raises `WorkFailed`."""
+    """Makes the clips of `source` in `output_dir` and returns the job's result; raises `Failed`."""
     job.stage("Probing the input", 0, 3)
     clip = ffmpeg.probe(source)
     if not PIECE_SECONDS_MIN <= clip.duration_seconds <= DURATION_SECONDS_MAX:
         limit = f"it must be {PIECE_SECONDS_MIN:.0f} to {DURATION_SECONDS_MAX:.0f} s long"
-        raise WorkFailed("bad_duration", f"{source.name} is {clip.duration_seconds:.2f} s long; {limit}")
+        raise Failed("bad_duration", f"{source.name} is {clip.duration_seconds:.2f} s long; {limit}")
 
     changes = find_scene_changes(job, clip)
     pieces = pick(changes, clip.duration_seconds)

@@ -38,7 +38,7 @@ class Service:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +73,8 @@ class Service:
         self.start()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody has."""
     # Below those that the system gives to clients, so that nobody has it while the service is down.
     for port in range(20000 + os.getpid() % 5000, 32000):
         with socket.socket() as tried:

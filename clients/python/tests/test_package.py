@@ -39,7 +39,8 @@ def test_it_builds_and_works_in_a_clean_environment(shared: Service, tmp_path: P
     names = zipfile.ZipFile(wheel).namelist()
     assert "milepost/py.typed" in names
     assert not [name for name in names if name.startswith("tests")]
-    assert any(name.endswith("tests/test_package.py") for name in tarfile.open(sdist).getnames())
+    with tarfile.open(sdist) as archive:
+        assert any(name.endswith("tests/test_package.py") for name in archive.getnames())
     venv.create(tmp_path / "clean", with_pip=True)
     python = tmp_path / "clean" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", wheel)

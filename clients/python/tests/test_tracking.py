@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from milepost import (
     GivenBack,
     JobLogHandler,
     JobStore,
+    interruptible,
     job_tqdm,
     progress_callback,
 )
@@ -56,6 +58,26 @@ def test_work_that_raises_fails(store: JobStore) -> None:
     with pytest.raises(KeyboardInterrupt), store.track() as job:
         raise KeyboardInterrupt
     assert read(store, job.id)["error"]["reason"] == "interrupted"
+
+
+def test_work_on_a_job_that_is_there_begins_it(store: JobStore) -> None:
+    made = store.create("restyle", input=7)["id"]
+    with store.track("restyle", id=made, input="not this") as job:
+        assert read(store, made)["status"] == "processing"
+        assert job.input == 7
+    assert read(store, made)["status"] == "completed"
+    with pytest.raises(Fenced), store.track("restyle", id=made) as job:
+        job.log("once more")
+        store.flush(made)
+        job.stage("Nothing can be done")
+        store.flush(made)
+
+
+def test_a_signal_fails_the_job(store: JobStore) -> None:
+    with pytest.raises(Failed), store.track() as job, interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert read(store, job.id)["error"] == {"reason": "interrupted", "message": "The worker was stopped by a signal"}
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_work_may_end_the_job_itself(store: JobStore) -> None:

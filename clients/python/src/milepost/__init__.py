@@ -19,6 +19,7 @@ from .errors import (
 )
 from .jobs_dict import JobEntry, JobsDict, LogLines
 from .reporting import JobLogHandler, job_tqdm, progress_callback
+from .signals import interruptible
 from .store import JobStore
 from .tracking import TrackedJob
 from .watching import Event
@@ -46,6 +47,7 @@ __all__ = [
     "Unavailable",
     "Undelivered",
     "Worker",
+    "interruptible",
     "job_tqdm",
     "progress_callback",
     "worker",

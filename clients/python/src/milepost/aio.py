@@ -212,6 +212,8 @@ class AsyncJobStore:
         """Makes a job that this process works on now: `async with await store.track("restyle") as job`."""
         spec = {**spec, "status": "processing", "lease_seconds": lease_seconds}
         job = await self.create(kind, id=id, input=input, labels=labels, **spec)
+        if job["status"] == "queued":
+            await self.write(job["id"], {"status": "processing"}, attempt=job["attempt"])
         return AsyncTrackedJob(self.store, job, lease_seconds)
 
     async def write(self, job_id: str, patch: Mapping[str, Any], *, attempt: int | None = None, wait: bool | None = None) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable
+
+from .errors import Failed
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
 
 
 class _Uninterrupted:
@@ -37,3 +45,53 @@ class _Uninterrupted:
 
 
 uninterrupted = _Uninterrupted()
+
+
+class Signals:
+    """What asks the process to stop, for as long as it is entered. The second time the process ends at once."""
+
+    def __init__(self) -> None:
+        self.is_stopping = False
+        self._raising: Callable[[], Exception] | None = None
+        self._before: list[tuple[signal.Signals, Any]] = []
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = [(number, signal.signal(number, self._stop)) for number in STOP_SIGNALS]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    @contextmanager
+    def raising(self, error: Callable[[], Exception]) -> Iterator[None]:
+        """A signal raises this in the block."""
+        if self.is_stopping:
+            raise error()
+        self._raising = error
+        try:
+            yield
+        finally:
+            self._raising = None
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.is_stopping:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.is_stopping = True
+        if self._raising is not None:
+            error, self._raising = self._raising, None
+            uninterrupted.interrupt(error())
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGINT raise `Failed("interrupted", ...)` in the main thread, at the end of a report that is under way.
+
+    Around the work of a `track` block it fails the job, where SIGTERM would end the process without a word. A second signal ends
+    the process at once.
+    """
+    with Signals() as signals, signals.raising(lambda: Failed("interrupted", "The worker was stopped by a signal")):
+        yield

@@ -246,12 +246,14 @@ class JobStore:
         lease_seconds: int = 30,
         **spec: Any,
     ) -> TrackedJob:
-        """Makes a job that this process works on now, for `with`: it ends the way the block ends.
+        """Makes a job that this process works on now, for `with`: it ends the way the block ends. With an `id` it may be there.
 
         Its lease is renewed by a process of its own, also while this one is busy.
         """
         spec = {**spec, "status": "processing", "lease_seconds": lease_seconds}
         job = self.create(kind, id=id, input=input, labels=labels, **spec)
+        if job["status"] == "queued":
+            self.write(job["id"], {"status": "processing"}, attempt=job["attempt"])
         return TrackedJob(self, job, lease_seconds)
 
     # Delivery.

@@ -6,26 +6,18 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import os
-import signal
-import threading
 import traceback
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
 from . import routes
 from .errors import Cancelled, Fenced, GivenBack, MilepostError, Unavailable
-from .signals import uninterrupted
+from .signals import Signals
 from .store import JobStore
 from .tracking import TrackedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from .documents import Job
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("milepost")
 
@@ -75,10 +67,10 @@ class Worker:
 
     def _run(self, store: JobStore, name: str, wait_seconds: float, jobs_max: int | None) -> int:
         count = 0
-        with _Signals() as signals:
+        with Signals() as signals:
             while not signals.is_stopping and (jobs_max is None or count < jobs_max):
                 try:
-                    with signals.raising(_Idle()):
+                    with signals.raising(_Idle):
                         job = store.claim(self.kinds, worker=name, lease_seconds=self.lease_seconds, wait_seconds=wait_seconds)
                 except _Idle:
                     break
@@ -90,12 +82,12 @@ class Worker:
                     self._work_on(store, job, signals)
         return count
 
-    def _work_on(self, store: JobStore, document: Job, signals: _Signals) -> None:
+    def _work_on(self, store: JobStore, document: Job, signals: Signals) -> None:
         job = TrackedJob(store, document, self.lease_seconds)
         try:
             with job:
                 try:
-                    with signals.raising(GivenBack("the worker has to stop")):
+                    with signals.raising(lambda: GivenBack("the worker has to stop")):
                         result = self.work(job)
                         if inspect.iscoroutine(result):
                             result = asyncio.run(result)
@@ -127,42 +119,3 @@ def worker(*kinds: str, lease_seconds: int = 30) -> Callable[[Work], Worker]:
     if not kinds or not all(isinstance(kind, str) for kind in kinds):
         raise TypeError('a worker is of some kind: @worker("restyle")')
     return lambda work: Worker(work, kinds, lease_seconds)
-
-
-class _Signals:
-    """What asks the process to stop, while it runs."""
-
-    def __init__(self) -> None:
-        self.is_stopping = False
-        self._raising: Exception | None = None
-        self._before: list[tuple[signal.Signals, Any]] = []
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            self._before = [(number, signal.signal(number, self._stop)) for number in STOP_SIGNALS]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.is_stopping:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        self.is_stopping = True
-        if self._raising is not None:
-            error, self._raising = self._raising, None
-            uninterrupted.interrupt(error)
-
-    @contextmanager
-    def raising(self, error: Exception) -> Iterator[None]:
-        """A signal raises this in the block."""
-        if self.is_stopping:
-            raise error
-        self._raising = error
-        try:
-            yield
-        finally:
-            self._raising = None
