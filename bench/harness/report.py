@@ -212,7 +212,7 @@ def table_claims(found: Run) -> str:
 
 
 def targets(
-    rows: Sequence[Run], many: Run | None, claims: Run | None, push: Run | None, replicas: Run | None
+    rows: Sequence[Run], many: Run | None, claims: Run | None, push: Run | None, replicas: Run | None, client: Run | None
 ) -> list[Run]:
     """What was aimed at and what came of it."""
     at = {(row["measure"], row["connections"]): row for row in rows}
@@ -257,6 +257,10 @@ def targets(
             how, bound = ("without notifications", 300) if row.get("is_deaf") else ("with notifications", 100)
             aim(f"from one replica to another {how}, p99 in ms", row["p99_ms"], bound, False)
             aim(f"from one replica to another {how}, lines missed or told twice", row["missed"] + row["twice"], 1, False)
+    if client:
+        what = f"Python client, {client['calls_per_second']:,.0f} append_log calls/s"
+        aim(f"{what}, share of a core of the worker", client["cores_worker"], 0.5, False)
+        aim(f"{what}, share of a core of the service", client["cores_service"], 0.1, False)
     return found
 
 

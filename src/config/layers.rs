@@ -22,6 +22,9 @@ const CONFIG: &str = "MILEPOST_CONFIG";
 /// Variables with a name shorter than their key's.
 const SHORT: [(&str, &str, &str); 2] = [("MILEPOST_LISTEN", "http", "listen"), ("MILEPOST_STORE", "store", "url")];
 
+/// Variables of those who talk to the service.
+const CLIENTS: [&str; 5] = ["MILEPOST_URL", "MILEPOST_JOB_ID", "MILEPOST_ATTEMPT", "MILEPOST_KIND", "MILEPOST_INPUT"];
+
 /// Our variables by name; `None`: the value is not text.
 pub(super) type Variables = BTreeMap<String, Option<String>>;
 
@@ -29,7 +32,7 @@ pub(super) type Variables = BTreeMap<String, Option<String>>;
 pub(super) fn milepost(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Variables {
     let ours = variables.into_iter().filter_map(|(name, value)| {
         let name = name.to_string_lossy().into_owned();
-        let ours = name.starts_with(PREFIX) && !is_service_link(&name);
+        let ours = name.starts_with(PREFIX) && !is_service_link(&name) && !is_for_clients(&name);
         ours.then(|| (name, value.into_string().ok()))
     });
     ours.collect()
@@ -39,6 +42,12 @@ pub(super) fn milepost(variables: impl IntoIterator<Item = (OsString, OsString)>
 /// MILEPOST_SERVICE_HOST and MILEPOST_PORT_8080_TCP. No key of ours has a name like that.
 fn is_service_link(name: &str) -> bool {
     name.ends_with("_PORT") || ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|mark| name.contains(mark))
+}
+
+/// Where clients find the service, and what `milepost claim` tells its command of the job: a service that has these in its
+/// environment, too, is not misconfigured. No key of ours has a name like that.
+fn is_for_clients(name: &str) -> bool {
+    CLIENTS.contains(&name) || name.starts_with("MILEPOST_INPUT_")
 }
 
 /// The file that a variable names.

@@ -197,6 +197,20 @@ fn what_kubernetes_tells_about_a_service_of_our_name_is_not_for_us() {
 }
 
 #[test]
+fn what_clients_are_told_is_not_for_us() {
+    let told = [
+        ("MILEPOST_URL", "http://milepost:8080"),
+        ("MILEPOST_JOB_ID", "j"),
+        ("MILEPOST_ATTEMPT", "1"),
+        ("MILEPOST_KIND", "k"),
+        ("MILEPOST_INPUT", "{}"),
+        ("MILEPOST_INPUT_CLIP", "/v/1.mp4"),
+    ];
+    assert!(load("", &told, Flags::default()).is_ok());
+    assert_eq!(problems("", &[("MILEPOST_URI", "x")]).len(), 1);
+}
+
+#[test]
 fn an_address_that_others_reach_needs_consent() {
     let found = problems("", &[("MILEPOST_LISTEN", "0.0.0.0:8080")]);
     assert_eq!(found.len(), 1);

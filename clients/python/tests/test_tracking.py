@@ -88,6 +88,9 @@ def test_work_may_end_the_job_itself(store: JobStore) -> None:
     with store.track() as job:
         job.complete([1])
     assert read(store, job.id)["result"] == [1]
+    with store.track() as job:
+        job.update(result="as far as it came")
+    assert read(store, job.id)["result"] == "as far as it came"
     with store.track(max_attempts=2) as job:
         job.give_back()
     assert read(store, job.id)["status"] == "queued"

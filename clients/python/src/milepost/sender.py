@@ -38,15 +38,22 @@ class Sender:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; the outbox is closed already."""
+        """Asks the thread to end; the outbox is closed already."""
         self._stop.set()
+
+    def join(self) -> None:
+        """Returns once it has ended."""
         self._thread.join()
 
     def _run(self) -> None:
         while lanes := self._outbox.take(self._linger_seconds, OPERATIONS_MAX, BATCH_BYTES_MAX):
             try:
                 self._send(lanes)
-            except Exception:  # noqa: BLE001, RUF100 - a bug here must not end all reports
+            except Exception:
+                if self._stop.is_set():
+                    # The connections were closed under it.
+                    return
+                # A bug here must not end all reports.
                 log.exception("a batch could not be sent; it is tried again")
                 self._pause(lanes, "a bug", 1.0)
 

@@ -310,9 +310,11 @@ class JobStore:
         if self._pulse is not None:
             self._pulse.close()
         left = self._outbox.close("the store is closed")
-        self._transport.close()
         if self._sender is not None:
             self._sender.stop()
+        self._transport.close()
+        if self._sender is not None:
+            self._sender.join()
         if left:
             raise Undelivered(f"given up: changes of {', '.join(left[:5])}", tuple(left)) from error
         if error is not None:

@@ -102,8 +102,12 @@ class TrackedJob:
     # Ends.
 
     def complete(self, result: Any = None) -> None:
-        """Ends the job well: readers see `completed`, the result and the last lines in the same moment."""
-        self._end({"status": "completed", "result": self.result if result is None else result})
+        """Ends the job well: readers see `completed`, the result and the last lines in the same moment.
+
+        Without a result, here or in `result`, the one that was reported last stays.
+        """
+        result = self.result if result is None else result
+        self._end({"status": "completed"} if result is None else {"status": "completed", "result": result})
 
     def fail(self, message: str, reason: str = "error", log: Lines = ()) -> None:
         """Ends the job badly. `reason` is a word for programs; the last line says why."""
