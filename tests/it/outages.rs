@@ -294,7 +294,8 @@ async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
     replica.until_open("wait", 1).await;
     server.patch("j", json!({"stage": "x"})).await.is(200);
     assert_eq!(waiting.await.unwrap().is(200).json()["version"], 2);
-    let told = async { while !server.get("/readyz").await.is(200).text.contains("\"polling\"") {} };
+    // A look at the database may be late on a busy machine, which is told as well.
+    let told = async { while !server.get("/readyz").await.text.contains("\"polling\"") {} };
     tokio::time::timeout(PATIENCE, told).await.expect("that it is looked for is said");
     assert!(server.get("/metrics").await.text.contains("milepost_store_cautions{caution=\"polling\"} 1"));
     replica.stop().await;
