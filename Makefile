@@ -22,7 +22,7 @@ EXAMPLES ?= 200
 SCHEDULES ?= 100000
 # The Python tools of the tests, and the service for those who test it from outside of cargo.
 VENV := $(CURDIR)/target/venv/bin
-SERVICE := MILEPOST_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/milepost
+BINARY := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/milepost
 # How long `make fuzz` tries each of its targets, and which; none: all.
 SECONDS ?= 180
 TARGETS ?=
@@ -39,9 +39,8 @@ test: target/venv/installed ## install what the tests need and run all of them
 	cargo test --locked --all-targets
 	$(MAKE) --no-print-directory test-python
 
-test-python: target/venv/installed ## test the Python client against the real service
-	cargo build --locked
-	cd clients/python && $(SERVICE) $(VENV)/python -m pytest
+test-python: target/venv/installed $(BINARY) ## test the Python client against the service that was built last
+	cd clients/python && MILEPOST_BINARY=$(BINARY) $(VENV)/python -m pytest
 
 check: target/venv/installed ## formatting, lints, documentation, dependencies
 	cargo fmt --check
@@ -112,6 +111,10 @@ fuzz: ## the long campaign: feeds all that reads strangers' bytes with mutations
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# As `cargo test` builds it; without other features of the dependencies, which would build all of them anew.
+$(BINARY):
+	cargo test --locked --test it --no-run
 
 # Python tools that tests call, with exact versions, and the Python client.
 target/venv/installed: tests/requirements.txt

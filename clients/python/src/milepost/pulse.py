@@ -12,12 +12,12 @@ import contextlib
 import http.client
 import json
 import os
-import select
+import queue
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ BEATS_PER_LEASE = 3
 BEAT_SECONDS_MAX = 10.0  # a cancel is noticed that soon where nothing else is reported
 AGAIN_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
-SILENT_SECONDS = 3600.0
+SILENT_SECONDS = 60.0  # without a job, it looks that often whether there is still somebody
 
 Learnt = Callable[[Mapping[str, Any]], None]
 
@@ -121,17 +121,18 @@ class _Heart:
         #: Of each job and attempt: how often, and when next.
         self._kept: dict[tuple[str, int], tuple[float, float]] = {}
 
-    def run(self, told: Iterator[bytes | None]) -> None:
-        """Until there is nobody to do it for. `told` gives a line, or `None` when it is time."""
-        for line in told:
-            if os.getppid() != self._parent:
-                return
-            if line is not None:
+    def run(self, lines: queue.Queue[bytes]) -> None:
+        """Until there is nobody to do it for."""
+        # A fork of the parent may keep the pipe open that the parent has left.
+        while os.getppid() == self._parent:
+            with contextlib.suppress(queue.Empty):
+                line = lines.get(timeout=self._wait_seconds())
+                if not line:
+                    return
                 self._heed(json.loads(line))
             self._beat()
 
-    def wait_seconds(self) -> float:
-        """How long nothing is due."""
+    def _wait_seconds(self) -> float:
         dues = [due for _, due in self._kept.values()]
         return max(min(dues) - time.monotonic(), 0.0) if dues else SILENT_SECONDS
 
@@ -186,34 +187,23 @@ class _Heart:
         return results
 
 
-def _lines(heart: _Heart, rest: bytes) -> Iterator[bytes | None]:
-    """What comes over the standard input, and `None` whenever a heartbeat is due."""
-    while True:
-        while b"\n" in rest:
-            line, _, rest = rest.partition(b"\n")
-            yield line
-        ready, _, _ = select.select([0], [], [], heart.wait_seconds())
-        if not ready:
-            yield None
-            continue
-        chunk = os.read(0, 65536)
-        if not chunk:
-            return
-        rest += chunk
+def _read(lines: queue.Queue[bytes]) -> None:
+    for line in sys.stdin.buffer:
+        lines.put(line)
+    # Whoever it was done for has ended, or wants no more.
+    lines.put(b"")
 
 
 def main() -> None:
     """The process."""
-    rest = b""
-    while b"\n" not in rest:
-        chunk = os.read(0, 65536)
-        if not chunk:
-            return
-        rest += chunk
-    line, _, rest = rest.partition(b"\n")
-    hello = json.loads(line)
-    heart = _Heart(hello["url"], hello["headers"], hello["parent"])
-    heart.run(_lines(heart, rest))
+    lines: queue.Queue[bytes] = queue.Queue()
+    # A thread, as there are systems where one cannot wait for a pipe with a time limit.
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    first = lines.get()
+    if first:
+        hello = json.loads(first)
+        _Heart(hello["url"], hello["headers"], hello["parent"]).run(lines)
+    os._exit(0)
 
 
 if __name__ == "__main__":
