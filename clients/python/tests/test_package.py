@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import tarfile
+import typing
 import venv
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+import milepost
 
 if TYPE_CHECKING:
     from conftest import Service
@@ -47,3 +50,7 @@ def test_it_builds_and_works_in_a_clean_environment(shared: Service, tmp_path: P
     env = {"PATH": os.environ["PATH"], "MILEPOST_URL": shared.url}
     told = run(python, "-c", USE.format(where=tmp_path / "clean"), env=env)
     assert told.startswith(shared.url)
+
+
+def test_types_are_there_at_run_time() -> None:
+    assert typing.get_type_hints(milepost.Job)["stage"] == typing.Optional[str]

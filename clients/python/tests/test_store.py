@@ -104,6 +104,8 @@ def test_large_logs_go_in_several_steps(store: JobStore) -> None:
         ({"logs": ["x"]}, "logs"),
         ({"progress": 1, "pct": 2}, "twice"),
         ({"result": object()}, "JSON"),
+        ({"progress": 150}, "0 to 100"),
+        ({"stage": "x" * 300}, "256 bytes"),
         ({"result": float("nan")}, "range float|not JSON compliant"),
     ],
 )
@@ -116,11 +118,11 @@ def test_what_is_refused_is_raised_by_the_next_call_and_told_once(shared: Servic
     told: list[tuple[str, MilepostError]] = []
     with JobStore(shared.url, kind="test", on_error=lambda job_id, error: told.append((job_id, error))) as other:
         job_id = fresh()
-        other.update(job_id, progress=150)
+        other.update(job_id, stage="a\x00b")
         deadline = time.monotonic() + 10
         while not told and time.monotonic() < deadline:
             time.sleep(0.01)
-        with pytest.raises(Refused, match="progress_pct") as caught:
+        with pytest.raises(Refused, match="stage") as caught:
             other.append_log(job_id, "never mind")
         assert caught.value.code == "invalid_field"
         assert [job for job, _ in told] == [job_id]

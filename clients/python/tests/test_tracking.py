@@ -213,24 +213,35 @@ def test_what_is_logged_is_in_the_log_of_the_job(store: JobStore) -> None:
     assert lines[-1] == "ValueError: torn"
 
 
-def test_a_bar_moves_the_progress(store: JobStore) -> None:
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_a_bar_moves_the_progress(store: JobStore, is_shown: bool) -> None:
     with store.track() as job:
-        seen = []
-        for n in job_tqdm(job, 20, 70)(range(10), disable=None):
-            if n == 5:
-                seen.append(read(store, job.id)["progress_pct"])
-        assert seen == [45]
+        for _ in job_tqdm(job, 20, 70)(range(10), disable=not is_shown):
+            pass
         assert read(store, job.id)["progress_pct"] == 70
-        bar = job_tqdm(job)(total=200, disable=True)
-        bar.update(50)
-        bar.update(100)
+        with job_tqdm(job, 70, 90)(total=200, disable=not is_shown) as bar:
+            bar.update(50)
+            assert read(store, job.id)["progress_pct"] == 75
+            bar.update(150)
+        assert read(store, job.id)["progress_pct"] == 90
+        # Not a report for each of them.
+        for _ in job_tqdm(job)(range(50_000), disable=not is_shown):
+            pass
+        assert read(store, job.id)["progress_pct"] == 100
+        assert read(store, job.id)["version"] < 100
+    with pytest.raises(Cancelled), store.track() as job:
+        store.cancel(job.id)
+        for _ in job_tqdm(job)(range(1_000_000), disable=not is_shown):
+            time.sleep(0.001)
+
+
+def test_a_callback_moves_the_progress(store: JobStore) -> None:
+    with store.track() as job:
         report = progress_callback(job, 80, 100)
         report(1, 2)
         assert read(store, job.id)["progress_pct"] == 90
-    with pytest.raises(Cancelled), store.track() as job:
-        store.cancel(job.id)
-        for _ in job_tqdm(job)(range(1_000_000), disable=True):
-            time.sleep(0.001)
+        report(3, 2)
+        assert read(store, job.id)["progress_pct"] == 100
 
 
 def test_a_block_may_give_the_job_back(store: JobStore) -> None:

@@ -17,7 +17,8 @@ from .errors import (
     Unavailable,
     Undelivered,
 )
-from .jobs_dict import JobEntry, JobsDict, LogLines
+from .job_entry import JobEntry, LogLines
+from .jobs_dict import JobsDict
 from .reporting import JobLogHandler, job_tqdm, progress_callback
 from .signals import interruptible
 from .store import JobStore

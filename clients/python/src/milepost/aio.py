@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, cast
 
@@ -11,9 +12,9 @@ import httpx
 
 from . import routes
 from .errors import JobNotFound, MilepostError, Undelivered
-from .members import DONE
-from .outbox import Answer, NoRoom
-from .store import STREAM_SILENCE_SECONDS, JobStore, parted
+from .members import DONE, Lines
+from .outbox import NoRoom
+from .store import STREAM_SILENCE_SECONDS, JobStore, fill, is_cut, parted
 from .tracking import TrackedJob
 from .transport import Again, AsyncTransport, Retry, judged, timeout
 from .watching import Event, Events
@@ -26,12 +27,39 @@ if TYPE_CHECKING:
     from .routes import Request, Texts
 
 
-# `list` is a method of the store.
-Awaited = list["asyncio.Future[Answer]"]
+@asynccontextmanager
+async def aclosing(events: AsyncGenerator[Event, None]) -> AsyncGenerator[AsyncGenerator[Event, None], None]:
+    """Closes a stream with the block; contextlib has it since Python 3.10."""
+    try:
+        yield events
+    finally:
+        await events.aclose()
 
 
 class AsyncTrackedJob(TrackedJob):
-    """A `TrackedJob` for `async with`. Its reports are plain calls, which return at once."""
+    """A `TrackedJob` for `async with`.
+
+    Its reports are plain calls, which return at once: where too much waits already they raise `Undelivered`, and
+    `await store.flush()` waits. What ends the job is awaited.
+    """
+
+    _room_seconds = 0.0
+
+    async def complete(self, result: Any = None) -> None:
+        """Ends the job well; see `TrackedJob.complete`."""
+        await asyncio.to_thread(super().complete, result)
+
+    async def fail(self, message: str, reason: str = "error", log: Lines = ()) -> None:
+        """Ends the job badly; see `TrackedJob.fail`."""
+        await asyncio.to_thread(super().fail, message, reason, log)
+
+    async def cancel(self) -> None:
+        """Ends the job as somebody asked for."""
+        await asyncio.to_thread(super().cancel)
+
+    async def give_back(self) -> None:
+        """Lets another worker have the job."""
+        await asyncio.to_thread(super().give_back)
 
     async def __aenter__(self) -> AsyncTrackedJob:
         return self
@@ -57,6 +85,7 @@ class AsyncJobStore:
         patience_seconds: float = 120.0,
         buffer_bytes_max: int = 16 * 1024 * 1024,
         on_error: Callable[[str, MilepostError], None] | None = None,
+        http: Mapping[str, Any] | None = None,
     ) -> None:
         """All as for `JobStore`."""
         self.store = JobStore(
@@ -67,8 +96,9 @@ class AsyncJobStore:
             patience_seconds=patience_seconds,
             buffer_bytes_max=buffer_bytes_max,
             on_error=on_error,
+            http=http,
         )
-        self._transport = AsyncTransport(self.store.url, headers, patience_seconds)
+        self._transport = AsyncTransport(self.store.url, {**(http or {}), "headers": dict(headers or {})}, patience_seconds)
 
     async def update(self, job_id: str, **patch: Any) -> None:
         """Changes members of a job in one step; see `JobStore.update`."""
@@ -87,11 +117,14 @@ class AsyncJobStore:
         input: bool = False,
     ) -> Job | None:
         """The job with its log lines; `None` if there is none; see `JobStore.read`."""
-        await self.flush(job_id)
+        await self._settle(job_id)
         try:
-            return await self._job(routes.read(job_id, logs, logs_after, input))
+            job = await self._job(routes.read(job_id, logs, logs_after, input))
+            if logs == "all" and logs_after is None and is_cut(job):
+                fill(job, [line async for line in self.logs(job_id)])
         except JobNotFound:
             return None
+        return job
 
     async def create(
         self,
@@ -113,17 +146,19 @@ class AsyncJobStore:
 
     async def cancel(self, job_id: str, reason: str | None = None) -> Job:
         """Asks a job to end; a queued one is cancelled at once."""
-        await self.flush(job_id)
+        await self._settle(job_id)
         return await self._job(routes.cancel(job_id, reason))
 
     async def retry(self, job_id: str, attempt: int | None = None) -> Job:
         """Sends a done job back to the queue."""
-        await self.flush(job_id)
+        await self._settle(job_id)
+        if attempt is None:
+            attempt = (await self._job(routes.read(job_id, 0, None, input=False)))["attempt"]
         return await self._job(routes.retry(job_id, attempt))
 
     async def delete(self, job_id: str) -> None:
         """Removes a job."""
-        await self.flush(job_id)
+        await self._settle(job_id)
         await self._ask(routes.delete(job_id))
 
     async def list(
@@ -136,7 +171,7 @@ class AsyncJobStore:
         order: str = "newest",
     ) -> AsyncGenerator[Job, None]:
         """The jobs that fit, page by page as they are asked for; without input, result and logs."""
-        await self.flush()
+        await self._settle(None)
         first = page = routes.jobs(status, kind, labels, q, order)
         while True:
             answer = await self._ask(page)
@@ -148,7 +183,7 @@ class AsyncJobStore:
 
     async def logs(self, job_id: str, after: int = 0) -> AsyncGenerator[LogLine, None]:
         """The lines after that number, page by page as they are asked for."""
-        await self.flush(job_id)
+        await self._settle(job_id)
         while True:
             page = await self._ask(routes.logs(job_id, after))
             for line in page["lines"]:
@@ -159,7 +194,7 @@ class AsyncJobStore:
 
     async def wait(self, job_id: str, seconds: float | None = None) -> Job:
         """The job once it is done; after so many seconds as it is then."""
-        await self.flush(job_id)
+        await self._settle(job_id)
         until = None if seconds is None else time.monotonic() + seconds
         while True:
             left = routes.WAIT_SECONDS if until is None else until - time.monotonic()
@@ -169,9 +204,10 @@ class AsyncJobStore:
 
     async def watch(self, job_id: str, *, since: str | None = None, logs: int | str | None = None) -> AsyncGenerator[Event, None]:
         """What becomes of a job, until it is done; see `JobStore.watch`."""
-        await self.flush(job_id)
-        async for event in self._events(routes.job_events(job_id, logs), since, ends=True):
-            yield event
+        await self._settle(job_id)
+        async with aclosing(self._events(routes.job_events(job_id, logs), since, ends=True)) as events:
+            async for event in events:
+                yield event
 
     async def watch_all(
         self,
@@ -183,8 +219,9 @@ class AsyncJobStore:
         since: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """What becomes of many jobs, without an end; see `JobStore.watch_all`."""
-        async for event in self._events(routes.all_events(ids, status, kind, labels), since, ends=False):
-            yield event
+        async with aclosing(self._events(routes.all_events(ids, status, kind, labels), since, ends=False)) as events:
+            async for event in events:
+                yield event
 
     async def claim(
         self, kinds: Texts = None, *, worker: str | None = None, lease_seconds: int = 30, wait_seconds: float = 25
@@ -212,27 +249,36 @@ class AsyncJobStore:
         """Makes a job that this process works on now: `async with await store.track("restyle") as job`."""
         spec = {**spec, "status": "processing", "lease_seconds": lease_seconds}
         job = await self.create(kind, id=id, input=input, labels=labels, **spec)
+        routes.check_not_done(job)
         if job["status"] == "queued":
             await self.write(job["id"], {"status": "processing"}, attempt=job["attempt"])
-        return AsyncTrackedJob(self.store, job, lease_seconds)
+        # It may begin a process.
+        return await asyncio.to_thread(AsyncTrackedJob, self.store, job, lease_seconds)
 
     async def write(self, job_id: str, patch: Mapping[str, Any], *, attempt: int | None = None, wait: bool | None = None) -> None:
         """What `update` does; see `JobStore.write`."""
         lines, members = parted(patch)
         if wait is None:
             wait = members.status in DONE or members.status == "queued"
-        put = partial(self.store.put, job_id, members, lines, attempt, future=wait)
+        # Whoever waits is told what was refused before once that is done.
+        put = partial(self.store.put, job_id, members, lines, attempt, future=wait, is_checked=not wait)
         try:
             told = put(wait_seconds=0.0)
         except NoRoom:
-            told = await asyncio.to_thread(put, wait_seconds=self.store.patience_seconds)
-        if told is not None:
-            await self._await([asyncio.wrap_future(told)], job_id, self.store.patience_seconds)
+            told = await asyncio.to_thread(put)
+        if told is None:
+            return
+        seconds = self.store.patience_seconds
+        try:
+            # Cut short, it is told to the next call.
+            await asyncio.wait_for(asyncio.wrap_future(told), seconds)
+        except asyncio.TimeoutError:
+            raise Undelivered(f"not delivered within {seconds:g} s; it is still tried", (job_id,)) from None
+        self.store.check(job_id)
 
     async def flush(self, job_id: str | None = None, seconds: float | None = None) -> None:
         """Returns once all that was written, of one job or of all, is durable; see `JobStore.flush`."""
-        seconds = self.store.patience_seconds if seconds is None else seconds
-        await self._await([asyncio.wrap_future(told) for told in self.store.last(job_id)], job_id, seconds)
+        await self._settle(job_id, seconds)
         self.store.check(job_id)
 
     async def close(self, seconds: float | None = None) -> None:
@@ -248,14 +294,10 @@ class AsyncJobStore:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def _await(self, told: Awaited, job_id: str | None, seconds: float) -> None:
-        if not told:
-            return
-        done, late = await asyncio.wait(told, timeout=seconds)
-        errors = [error for error in (future.exception() for future in done) if error is not None]
-        if errors:
-            raise errors[0]
-        if late:
+    async def _settle(self, job_id: str | None, seconds: float | None = None) -> None:
+        seconds = self.store.patience_seconds if seconds is None else seconds
+        barriers = [asyncio.wrap_future(barrier) for barrier in self.store.barriers(job_id)]
+        if barriers and (await asyncio.wait(barriers, timeout=seconds))[1]:
             raise Undelivered(f"not delivered within {seconds:g} s; it is still tried", (job_id,) if job_id else ())
 
     async def _job(self, request: Request) -> Job:
@@ -270,7 +312,7 @@ class AsyncJobStore:
         silence = httpx.Timeout(STREAM_SILENCE_SECONDS, connect=timeout().connect)
         while True:
             at_least, why = events.retry_seconds, "the stream has ended"
-            headers = {"last-event-id": events.last_id} if events.last_id else {}
+            headers = routes.stream_headers(events.last_id)
             params = {name: value for name, value in (request.params or {}).items() if value is not None}
             try:
                 async with self._transport.client.stream(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Optional, TypedDict
 
 
 class _Large(TypedDict, total=False):
@@ -25,25 +25,25 @@ class Job(_Large):
     kind: str
     status: str
     done: bool
-    outcome: str | None
+    outcome: Optional[str]
     progress_pct: float
-    stage: str | None
-    eta_seconds: int | None
-    error: dict[str, Any] | None
+    stage: Optional[str]
+    eta_seconds: Optional[int]
+    error: Optional[dict[str, Any]]
     labels: dict[str, str]
     priority: int
     attempt: int
     max_attempts: int
-    worker: str | None
-    lease_expires_at: str | None
+    worker: Optional[str]
+    lease_expires_at: Optional[str]
     cancel_requested: bool
     log_count: int
     version: int
     created_at: str
-    started_at: str | None
+    started_at: Optional[str]
     updated_at: str
-    finished_at: str | None
-    expires_at: str | None
+    finished_at: Optional[str]
+    expires_at: Optional[str]
 
 
 class LogLine(TypedDict):

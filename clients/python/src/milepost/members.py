@@ -5,8 +5,8 @@ Knows nothing of how they travel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Union
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, Union
 
 from .transport import json_bytes
 
@@ -18,6 +18,7 @@ ALIASES = {
     "step": "stage",
     "current_step": "stage",
 }
+STAGE_BYTES_MAX = 256
 MEMBERS = frozenset({"status", "progress_pct", "stage", "result", "error", "labels"})
 DONE = frozenset({"completed", "failed", "cancelled"})
 STATUSES = {
@@ -69,24 +70,64 @@ class Members:
             self.texts["labels"] = json_bytes(self.labels)
         self.size = sum(len(name) + len(text) + 4 for name, text in self.texts.items())
 
+    def drop(self, name: str) -> None:
+        """Leaves one out."""
+        del self.texts[name]
+        self.size = sum(len(name) + len(text) + 4 for name, text in self.texts.items())
+
     def are_a_report(self) -> bool:
         """Whether a log append can carry them, which a done job still takes for a while."""
         return self.texts.keys() <= {"progress_pct", "stage"}
 
 
 def _meant(name: str, value: Any) -> Any:
-    if name == "status" and isinstance(value, str):
-        return STATUSES.get(value, value)
-    if name == "error" and isinstance(value, BaseException):
+    meaning = _MEANINGS.get(name)
+    return value if meaning is None else meaning(value)
+
+
+def _status(value: Any) -> Any:
+    return STATUSES.get(value, value) if isinstance(value, str) else value
+
+
+def _error(value: Any) -> Any:
+    if isinstance(value, BaseException):
         return {"reason": type(value).__name__, "message": str(value)}
-    if name == "error" and isinstance(value, str):
-        return {"reason": "error", "message": value}
-    if name == "labels":
-        return {key: None if text is None else str(text) for key, text in value.items()}
-    return value
+    return {"reason": "error", "message": value} if isinstance(value, str) else value
+
+
+def _labels(value: Mapping[str, Any]) -> dict[str, str | None]:
+    return {key: None if text is None else str(text) for key, text in value.items()}
+
+
+def _progress(value: Any) -> float:
+    # Numbers of libraries are numbers, too.
+    is_none = value is None or isinstance(value, (str, bytes, bool))
+    number = value if is_none or isinstance(value, int) else float(value)
+    if is_none or not 0 <= number <= 100:
+        raise ValueError(f"progress is a number from 0 to 100, not {value!r}")
+    return number
+
+
+def _stage(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value)
+    if len(text.encode("utf-8", "replace")) > STAGE_BYTES_MAX:
+        raise ValueError(f"a stage has at most {STAGE_BYTES_MAX} bytes, not {text[:40]!r}...")
+    return text
+
+
+_MEANINGS: dict[str, Callable[[Any], Any]] = {
+    "status": _status,
+    "progress_pct": _progress,
+    "stage": _stage,
+    "error": _error,
+    "labels": _labels,
+}
 
 
 def lines_of(lines: Lines) -> list[str]:
     """The lines of a text or of several, without their breaks: what is one string may be many lines."""
-    texts = [lines] if isinstance(lines, str) else [line if isinstance(line, str) else str(line) for line in lines]
+    several = lines if isinstance(lines, (list, tuple, Iterator)) else [lines]
+    texts = [line.decode("utf-8", "replace") if isinstance(line, bytes) else str(line) for line in several]
     return [line for text in texts for line in (text.splitlines() if "\n" in text or "\r" in text else (text,))]

@@ -2,8 +2,8 @@
 
 Promises: changes of a job are sent one after the other, each again until it is answered. Consecutive ones become one request: the
 latest progress, stage and result count, and every line travels, exactly once: lines are numbered in this writer's own count, so
-that the service drops those it has. It holds at most `bytes_max`; whoever brings more waits. A refused change is told to whoever
-waits for it, or with the job's next call.
+that the service drops those it has. What is refused takes nothing else with it. It is told to the call that waits for it, or
+kept for the job's next call, and never forgotten. At most `bytes_max` is held; whoever brings more waits.
 
 Knows nothing of HTTP. All methods may be called by any thread.
 """
@@ -16,9 +16,9 @@ from collections import OrderedDict, deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from .errors import MilepostError, Refused, Undelivered
-from .members import DONE, Members
-from .transport import json_bytes
+from .errors import FENCED_CODES, JobNotFound, MilepostError, Refused, Undelivered
+from .members import ALIASES, DONE, Members
+from .transport import Backoff, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,13 +46,13 @@ class Answer(NamedTuple):
 
 
 #: Those who wait for changes.
-Told = list["Future[Answer]"]
+Told = list["Future[None]"]
 
 
 class Change:
     """Some members and lines of one job that become visible in one step."""
 
-    __slots__ = ("attempt", "is_closed", "lines", "members", "seq", "size", "waiting")
+    __slots__ = ("attempt", "barriers", "is_closed", "is_repeat", "lines", "members", "seq", "size", "writers")
 
     def __init__(self, attempt: int | None) -> None:
         self.attempt = attempt
@@ -60,15 +60,23 @@ class Change:
         #: As JSON.
         self.lines: list[bytes] = []
         self.size = OVERHEAD_BYTES
-        self.waiting: list[Future[Answer]] = []
+        #: Calls that wait for what they have written.
+        self.writers: list[Future[Answer]] = []
+        #: Calls that wait until nothing is under way any more, whatever has become of it.
+        self.barriers: Told = []
         self.is_closed = False
+        self.is_repeat = False
         self.seq = 0
 
     def takes(self, members: Members, lines: list[bytes], attempt: int | None, size: int) -> bool:
-        """Whether something later may become visible with this. What ends an attempt, or begins one, is a step of its own."""
-        if self.is_closed or attempt != self.attempt or members.status == "queued":
+        """Whether something later may become visible with this.
+
+        What ends or begins an attempt shares a step with lines alone: what is refused of other members must not stop it.
+        """
+        if self.is_closed or attempt != self.attempt:
             return False
-        if self.members.status in DONE and members.texts:
+        is_end = members.status in DONE or members.status == "queued"
+        if members.texts and self.members.texts and (is_end or self.members.status in DONE):
             return False
         return len(self.lines) + len(lines) <= CHANGE_LINES_MAX and self.size + size <= CHANGE_BYTES_MAX
 
@@ -80,29 +88,56 @@ class Change:
         self.lines += lines
         self.size += size
 
-    def tell(self, what: Answer | MilepostError) -> None:
-        """Tells all who wait for it what has become of it."""
-        waiting, self.waiting = self.waiting, []
+    def tell(self, what: Answer | MilepostError) -> bool:
+        """Tells the calls that have written it, and whether there are any left."""
+        # Whoever waited may have gone away.
+        waiting = [future for future in self.writers if future.set_running_or_notify_cancel()]
+        self.writers = []
         for future in waiting:
-            # Whoever waited may have gone away.
-            if not future.set_running_or_notify_cancel():
-                continue
             if isinstance(what, MilepostError):
                 future.set_exception(what)
             else:
                 future.set_result(what)
+        return bool(waiting)
 
-    def split(self) -> tuple[Change, Change]:
-        """Its members, with those who wait for them, and its lines."""
-        lines = Change(self.attempt)
-        lines.lines, lines.size = self.lines, self.size
-        return self, lines
+    def is_over(self) -> None:
+        """Nothing of it is under way any more."""
+        for barrier in self.barriers:
+            if barrier.set_running_or_notify_cancel():
+                barrier.set_result(None)
+
+    def without(self, error: Refused) -> bool:
+        """Leaves out what is refused; whether something is left to send. Those who wait are told before."""
+        if error.code in FENCED_CODES - {"already_finished"} or isinstance(error, JobNotFound) or not self.members.texts:
+            return False
+        field = str(error.problem.get("field", "")).partition(".")[0].partition("[")[0]
+        field = ALIASES.get(field, field)
+        if field in self.members.texts and self.members.status not in DONE and self.members.status != "queued":
+            self.members.drop(field)
+        elif field in ("log", "lines", "line", "writer", "seq"):
+            return False
+        else:
+            # A done job still takes the last lines of its worker.
+            self.members = Members({})
+        return bool(self.lines or self.members.texts)
 
 
 class Lane:
     """The changes of one job."""
 
-    __slots__ = ("answer", "counts", "failure", "in_flight", "is_ensured", "job_id", "not_before", "pending", "writer")
+    __slots__ = (
+        "answer",
+        "backoff",
+        "counts",
+        "failure",
+        "in_flight",
+        "is_ensured",
+        "is_uncounted",
+        "job_id",
+        "not_before",
+        "pending",
+        "writer",
+    )
 
     def __init__(self, job_id: str, writer: str) -> None:
         self.job_id = job_id
@@ -114,8 +149,11 @@ class Lane:
         self.answer: Answer | None = None
         self.failure: MilepostError | None = None
         self.not_before = 0.0
+        self.backoff = Backoff()
         #: It was made since its changes came.
         self.is_ensured = False
+        #: The service counts no more writers in this attempt.
+        self.is_uncounted = False
 
     def changes(self) -> list[Change]:
         """All that wait, in their order."""
@@ -129,14 +167,19 @@ class Lane:
         names = {"progress_pct": "pct"} if is_report else {}
         parts = [b'"op":"log"' if is_report else b'"op":"patch"', b'"id":' + json_bytes(self.job_id)]
         parts += [b'"%b":%b' % (names.get(name, name).encode(), text) for name, text in change.members.texts.items()]
-        if change.attempt is not None:
-            parts.append(b'"attempt":%d' % change.attempt)
+        attempt = change.attempt
+        if attempt is None and change.is_repeat and self.answer is not None:
+            # It may be there already, in the attempt of then. In another one nobody would know it again.
+            attempt = self.answer.attempt
+        if attempt is not None:
+            parts.append(b'"attempt":%d' % attempt)
         if change.lines:
+            parts.append(b'"%b":[%b]' % (b"lines" if is_report else b"log", b",".join(change.lines)))
+        if change.lines and not self.is_uncounted:
             change.seq = self.counts.get(change.attempt, 0) + 1
             # Lines that name their attempt, and lines that do not, are counted apart.
             writer = self.writer if change.attempt is None else f"{self.writer}@{change.attempt}"
             parts.append(b'"writer":%b,"seq":%d' % (json_bytes(writer), change.seq))
-            parts.append(b'"%b":[%b]' % (b"lines" if is_report else b"log", b",".join(change.lines)))
         return b"{" + b",".join(parts) + b"}"
 
 
@@ -159,46 +202,46 @@ class Outbox:
     # For those who bring changes.
 
     def put(
-        self,
-        job_id: str,
-        members: Members,
-        lines: list[str],
-        attempt: int | None = None,
-        *,
-        wait_seconds: float,
-        future: bool = False,
+        self, job_id: str, members: Members, lines: list[str], attempt: int | None = None, *, future: bool = False
     ) -> Future[Answer] | None:
-        """Takes a change; waits for room for so long at the most. With `future` returns what tells when it is durable.
+        """Takes a change. With `future` returns what tells when it is durable; who cancels it, is not told of a refusal.
 
-        Raises what has become of an earlier change of the job that nobody waited for, and then has not taken this one; and
-        `Undelivered` when there is no room.
+        Raises `NoRoom`, and has taken nothing then.
         """
         *first, last = _steps([_line(line) for line in lines])
+        size = members.size + sum(len(line) + LINE_OVERHEAD_BYTES for step in (*first, last) for line in step)
         with self._lock:
-            self._check(job_id)
+            if self._closed:
+                raise Undelivered(self._closed, (job_id,))
+            if self._bytes and self._bytes + size + OVERHEAD_BYTES > self._bytes_max:
+                raise NoRoom(f"no room for more: {self._bytes} bytes wait to be sent", (job_id,))
             for step in first:
-                self._put(job_id, Members({}), step, attempt, wait_seconds)
-            change = self._put(job_id, members, last, attempt, wait_seconds)
+                self._put(job_id, Members({}), step, attempt)
+            change = self._put(job_id, members, last, attempt)
             if not future:
                 return None
             told: Future[Answer] = Future()
-            change.waiting.append(told)
+            change.writers.append(told)
             self._lock.notify_all()
             return told
 
-    def last(self, job_id: str | None) -> Told:
-        """What tells when the last changes of a job, or of all, that are there now are durable."""
+    def wait_for_room(self, seconds: float) -> None:
+        """Returns when some of what waits has been sent, or after so long."""
         with self._lock:
-            self._check(job_id)
-            told = []
+            before = self._bytes
+            self._lock.wait_for(lambda: self._closed or self._bytes < before or not self._bytes, seconds)
+
+    def barriers(self, job_id: str | None) -> Told:
+        """What tells when all changes of a job, or of all, that are there now have come to an end, well or not."""
+        with self._lock:
+            barriers: Told = []
             for waiting in self._waiting(job_id):
-                lane = self._lanes[waiting]
-                change = lane.pending[-1] if lane.pending else lane.in_flight
-                if change is not None:
-                    told.append(Future[Answer]())
-                    change.waiting.append(told[-1])
+                if self._closed:
+                    raise Undelivered(self._closed, (waiting,))
+                barriers.append(Future())
+                self._lanes[waiting].changes()[-1].barriers.append(barriers[-1])
             self._lock.notify_all()
-            return told
+            return barriers
 
     def answer(self, job_id: str) -> Answer | None:
         """What the last answer said of a job."""
@@ -207,19 +250,27 @@ class Outbox:
             return lane.answer if lane else None
 
     def check(self, job_id: str | None) -> None:
-        """Raises what has been refused that nobody was told of."""
+        """Raises what has been refused that nobody was told of, and forgets it."""
         with self._lock:
-            self._check(job_id)
+            if not self._failed:
+                return
+            lane = self._failed.get(job_id) if job_id else next(iter(self._failed.values()))
+            if lane is None or lane.failure is None:
+                return
+            error, lane.failure = lane.failure, None
+            del self._failed[lane.job_id]
+        raise error
 
     def close(self, why: str) -> list[str]:
         """Takes nothing more; returns the jobs of which something is left."""
         with self._lock:
             self._closed = self._closed or why
             left = self._waiting(None)
-            changes = [(lane.job_id, change) for lane in self._lanes.values() for change in lane.changes()]
+            for job_id in left:
+                for change in self._lanes[job_id].changes():
+                    change.tell(Undelivered(why, (job_id,)))
+                    change.is_over()
             self._lock.notify_all()
-        for job_id, change in changes:
-            change.tell(Undelivered(why, (job_id,)))
         return left
 
     # For the one who sends them.
@@ -227,18 +278,16 @@ class Outbox:
     def take(self, linger_seconds: float, operations_max: int, bytes_max: int) -> list[Lane]:
         """The jobs whose next changes are to be sent now, which are then in flight; waits for some. Empty: closed.
 
-        What comes within `linger_seconds` goes along, but for changes that somebody waits for.
+        What comes within `linger_seconds` goes along, unless somebody waits.
         """
         with self._lock:
             while not self._closed:
                 now = time.monotonic()
-                due = [lane for lane in self._ready.values() if lane.not_before <= now]
-                if due:
+                if any(lane.not_before <= now for lane in self._ready.values()):
                     break
                 nexts = [lane.not_before for lane in self._ready.values()]
                 self._lock.wait(min(nexts) - now if nexts else None)
-            if not self._is_urgent():
-                self._lock.wait_for(lambda: self._closed or self._is_urgent(), linger_seconds)
+            self._lock.wait_for(lambda: self._closed or self._is_urgent(), linger_seconds)
             now, size = time.monotonic(), 0
             taken: list[Lane] = []
             for job_id, lane in list(self._ready.items()):
@@ -258,46 +307,63 @@ class Outbox:
             change = lane.in_flight
             if change is None:
                 return
-            if change.lines:
+            if change.lines and change.seq:
                 lane.counts[change.attempt] = change.seq + len(change.lines) - 1
             lane.answer = answer
+            change.tell(answer)
             self._end(lane, change)
-        change.tell(answer)
 
     def refuse(self, lane: Lane, error: Refused) -> None:
-        """The service has refused the change in flight."""
+        """The service has refused the change in flight. What is not refused of it is sent again."""
         with self._lock:
             change = lane.in_flight
             if change is None:
                 return
             expected = error.problem.get("expected")
             if error.code == "log_gap" and isinstance(expected, int) and expected > 0:
-                # Another attempt counts anew.
+                # Another attempt counts anew. What may be there already names its attempt, and is not of this one.
                 lane.counts[change.attempt] = expected - 1
                 self._again(lane, change, 0.0)
                 return
-            is_told = bool(change.waiting)
+            if error.problem.get("field") == "writer" and not lane.is_uncounted:
+                lane.is_uncounted = True
+                change.seq = 0
+                self._again(lane, change, 0.0)
+                return
+            is_told = change.tell(error)
             if not is_told:
                 lane.failure = lane.failure or error
                 self._failed[lane.job_id] = lane
-            if error.code == "already_finished" and change.lines and change.members.texts:
-                # A done job still takes the last lines of its worker.
-                told, change = change.split()
+            if change.without(error):
                 self._again(lane, change, 0.0)
             else:
-                told = change
                 self._end(lane, change)
-        told.tell(error)
         if not is_told and self._on_error:
             self._on_error(lane.job_id, error)
 
-    def again(self, lane: Lane, after_seconds: float) -> None:
-        """There was no answer to the change in flight: it is sent again."""
+    def again(self, lane: Lane, after_seconds: float, *, is_sent: bool) -> None:
+        """There was no answer to the change in flight: it is sent again. It may be there already if it was sent."""
         with self._lock:
             if lane.in_flight is not None:
+                lane.in_flight.is_repeat |= is_sent
                 self._again(lane, lane.in_flight, after_seconds)
 
     # With the lock held.
+
+    def _put(self, job_id: str, members: Members, lines: list[bytes], attempt: int | None) -> Change:
+        size = members.size + sum(len(line) + LINE_OVERHEAD_BYTES for line in lines)
+        lane = self._lane(job_id)
+        last = lane.pending[-1] if lane.pending else None
+        if last is None or not last.takes(members, lines, attempt, size):
+            last = Change(attempt)
+            lane.pending.append(last)
+            self._bytes += OVERHEAD_BYTES
+            if lane.in_flight is None:
+                self._ready[job_id] = lane
+                self._lock.notify_all()
+        last.add(members, lines, size)
+        self._bytes += size
+        return last
 
     def _again(self, lane: Lane, change: Change, after_seconds: float) -> None:
         lane.in_flight = None
@@ -308,22 +374,14 @@ class Outbox:
         self._lock.notify_all()
 
     def _end(self, lane: Lane, change: Change) -> None:
+        change.is_over()
         lane.in_flight = None
         lane.not_before = 0.0
+        lane.backoff = Backoff()
         self._bytes -= change.size
         if lane.pending:
             self._ready[lane.job_id] = lane
         self._lock.notify_all()
-
-    def _check(self, job_id: str | None) -> None:
-        if not self._failed:
-            return
-        lane = self._failed.get(job_id) if job_id else next(iter(self._failed.values()))
-        if lane is None or lane.failure is None:
-            return
-        error, lane.failure = lane.failure, None
-        del self._failed[lane.job_id]
-        raise error
 
     def _lane(self, job_id: str) -> Lane:
         lane = self._lanes.get(job_id)
@@ -338,42 +396,18 @@ class Outbox:
     def _forget(self) -> None:
         if len(self._lanes) > LANES_MAX:
             for lane in list(self._lanes.values())[: LANES_MAX // 10]:
-                if not lane.pending and lane.in_flight is None and lane.failure is None:
+                if not lane.changes() and lane.failure is None:
                     del self._lanes[lane.job_id]
-
-    def _put(self, job_id: str, members: Members, lines: list[bytes], attempt: int | None, wait_seconds: float) -> Change:
-        size = members.size + sum(len(line) + LINE_OVERHEAD_BYTES for line in lines)
-        self._wait_for_room(job_id, size + OVERHEAD_BYTES, wait_seconds)
-        lane = self._lane(job_id)
-        last = lane.pending[-1] if lane.pending else None
-        if last is None or not last.takes(members, lines, attempt, size):
-            last = Change(attempt)
-            lane.pending.append(last)
-            self._bytes += OVERHEAD_BYTES
-            if lane.in_flight is None:
-                self._ready[job_id] = lane
-                self._lock.notify_all()
-        last.add(members, lines, size)
-        self._bytes += size
-        return last
-
-    def _wait_for_room(self, job_id: str, size: int, wait_seconds: float) -> None:
-        def has_room() -> bool:
-            return bool(self._closed) or self._bytes == 0 or self._bytes + size <= self._bytes_max
-
-        if not has_room() and not self._lock.wait_for(has_room, wait_seconds):
-            raise NoRoom(f"no room for more after {wait_seconds:g} s: {self._bytes} bytes wait to be sent", (job_id,))
-        if self._closed:
-            raise Undelivered(self._closed, (job_id,))
 
     def _waiting(self, job_id: str | None) -> list[str]:
         if job_id is None:
-            return [lane.job_id for lane in self._lanes.values() if lane.pending or lane.in_flight]
+            return [lane.job_id for lane in self._lanes.values() if lane.changes()]
         lane = self._lanes.get(job_id)
-        return [job_id] if lane and (lane.pending or lane.in_flight) else []
+        return [job_id] if lane and lane.changes() else []
 
     def _is_urgent(self) -> bool:
-        return any(lane.pending[0].waiting for lane in self._ready.values() if lane.pending)
+        waiting = (change for lane in self._ready.values() for change in lane.pending)
+        return any(change.writers or change.barriers for change in waiting)
 
 
 def _line(line: str) -> bytes:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
+
+from .errors import Undelivered
+
+BAR_SECONDS = 0.05  # a bar that moves faster reports that often
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,17 +25,26 @@ class JobLogHandler(logging.Handler):
     report or `check`. What comes from this package and from its HTTP client is left out, or each report would bring another.
     """
 
-    def __init__(self, job: TrackedJob, level: int = logging.NOTSET) -> None:
+    def __init__(self, job: TrackedJob, level: int = logging.NOTSET, *, is_of_this_thread: bool = False) -> None:
+        """With `is_of_this_thread` what other threads log is left out: where a process works on several jobs at once."""
         super().__init__(level)
         self._job = job
+        self._thread = threading.get_ident() if is_of_this_thread else None
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        """Before the handler is locked: whoever sends must never wait for whoever waits for it."""
+        if record.name.partition(".")[0] in ("milepost", "httpx", "httpcore") or record.threadName == "milepost-sender":
+            return False
+        if self._thread is not None and record.thread != self._thread:
+            return False
+        return super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Appends the lines of a record."""
-        if record.name.partition(".")[0] in ("milepost", "httpx", "httpcore"):
-            return
         try:
-            self._job.store.write(self._job.id, {"log": self.format(record)}, attempt=self._job.attempt)
-        except Exception:  # noqa: BLE001, RUF100 - as every handler does
+            self._job.store.write(self._job.id, {"log": self.format(record)}, attempt=self._job.attempt, is_checked=False)
+        except (Undelivered, TypeError, ValueError):
+            # As every handler does. What stops the work passes.
             self.handleError(record)
 
     @contextmanager
@@ -63,23 +78,32 @@ def job_tqdm(job: TrackedJob, from_pct: float = 0.0, to_pct: float = 100.0) -> t
     report = progress_callback(job, from_pct, to_pct)
 
     class JobTqdm(tqdm):  # type: ignore[misc,type-arg,unused-ignore]
-        """A bar of tqdm whose job hears of it."""
+        """A bar of tqdm whose job hears of it, also where the bar is not shown."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._done = float(kwargs.get("initial", 0))
+            self._told_at = 0.0
 
         def update(self, n: float | None = 1) -> Any:
             """Moves the bar, and the job."""
             shown = super().update(n)
-            self._tell()
+            self._move(n or 0)
             return shown
 
         def __iter__(self) -> Iterator[Any]:
-            # tqdm counts for itself when it is iterated over.
-            begun = self.n
-            for nth, item in enumerate(super().__iter__(), 1):
+            # Where it is iterated over, tqdm counts for itself.
+            for item in super().__iter__():
                 yield item
-                self._tell(begun + nth)
+                self._move(1)
 
-        def _tell(self, done: float | None = None) -> None:
-            if self.total:
-                report(self.n if done is None else done, self.total)
+        def _move(self, n: float) -> None:
+            self._done += n
+            # A disabled bar has no total of its own.
+            total = getattr(self, "total", None)
+            now = time.monotonic()
+            if total and (now - self._told_at > BAR_SECONDS or self._done >= total):
+                self._told_at = now
+                report(self._done, total)
 
     return JobTqdm

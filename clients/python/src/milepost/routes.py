@@ -6,9 +6,13 @@ import os
 import socket
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
+from .errors import Fenced
 from .transport import job_path
+
+if TYPE_CHECKING:
+    from .documents import Job
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 WAIT_SECONDS = 25.0  # of one request that waits; it is sent again for as long as the caller wants
@@ -22,7 +26,7 @@ class Request(NamedTuple):
 
     method: str
     path: str
-    body: Mapping[str, Any] | None = None
+    body: object = None
     params: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
     wait_seconds: float = 0.0
@@ -148,3 +152,15 @@ def all_events(ids: Texts, status: Texts, kind: Texts, labels: Mapping[str, str]
 
 def _commas(texts: Texts) -> str | None:
     return texts if texts is None or isinstance(texts, str) else ",".join(texts)
+
+
+def stream_headers(last_id: str) -> dict[str, str]:
+    """Those of a stream, which goes on after that."""
+    headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
+    return {**headers, "last-event-id": last_id} if last_id else headers
+
+
+def check_not_done(job: Job) -> None:
+    """Raises `Fenced` for a job that cannot be worked on any more."""
+    if job["done"]:
+        raise Fenced(409, {"code": "already_finished", "detail": f"the job is {job['status']}"})

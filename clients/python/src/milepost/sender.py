@@ -14,11 +14,11 @@ import httpx
 
 from .errors import Refused, refusal
 from .outbox import Lane, Outbox, answer_of
-from .transport import AGAIN_STATUSES, Again, Retry, json_bytes, judged
+from .transport import AGAIN_STATUSES, Again, Backoff, json_bytes, judged
 
 OPERATIONS_MAX = 500  # of one request; the service takes a thousand
 BATCH_BYTES_MAX = 768 * 1024  # the service takes a MiB
-FOR_EVER = float("inf")
+JOIN_SECONDS = 1.0
 
 log = logging.getLogger("milepost")
 
@@ -27,13 +27,15 @@ class Sender:
     """See the module."""
 
     def __init__(self, outbox: Outbox, client: httpx.Client, linger_seconds: float, kind: str | None) -> None:
-        """With `kind`, jobs that are written to and are not there are made, of that kind."""
+        """With `kind`, jobs that are written to and are not there are made, of that kind. `client` is its own: it never waits
+        for a connection.
+        """
         self._outbox = outbox
         self._client = client
         self._linger_seconds = linger_seconds
         self._kind = kind
         self._stop = threading.Event()
-        self._retry: Retry | None = None
+        self._backoff: Backoff | None = None
         self._thread = threading.Thread(target=self._run, name="milepost-sender", daemon=True)
         self._thread.start()
 
@@ -42,8 +44,8 @@ class Sender:
         self._stop.set()
 
     def join(self) -> None:
-        """Returns once it has ended."""
-        self._thread.join()
+        """Returns once it has ended, or is stuck in a request that nobody answers."""
+        self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
         while lanes := self._outbox.take(self._linger_seconds, OPERATIONS_MAX, BATCH_BYTES_MAX):
@@ -68,9 +70,9 @@ class Sender:
         except Refused as error:
             self._refused(lanes, error)
         else:
-            if self._retry is not None:
+            if self._backoff is not None:
                 log.info("the service answers again")
-            self._retry = None
+            self._backoff = None
             for lane, result in zip(lanes, results):
                 self._settle(lane, result)
 
@@ -85,7 +87,8 @@ class Sender:
         status = int(result["status"])
         error = refusal(status, result["problem"])
         if status in AGAIN_STATUSES:
-            self._outbox.again(lane, 0.2)
+            log.warning("a report on %s waits: %s", lane.job_id, error)
+            self._outbox.again(lane, lane.backoff.pause(), is_sent=False)
         elif error.code == "job_not_found" and self._kind and not lane.is_ensured:
             self._ensure(lane)
         else:
@@ -97,14 +100,17 @@ class Sender:
         try:
             result = judged(self._post([json_bytes(new)]))["results"][0]
         except (httpx.TransportError, Again):
-            self._outbox.again(lane, 0.5)
+            self._outbox.again(lane, lane.backoff.pause(), is_sent=False)
+            return
+        except Refused as error:
+            self._outbox.refuse(lane, error)
             return
         if "problem" in result:
             self._outbox.refuse(lane, refusal(int(result["status"]), result["problem"]))
             return
         # Once: whoever deletes it means it.
         lane.is_ensured = True
-        self._outbox.again(lane, 0.0)
+        self._outbox.again(lane, 0.0, is_sent=False)
 
     def _refused(self, lanes: list[Lane], error: Refused) -> None:
         """The batch as a whole is refused: each of its operations is sent alone, to find out which one it is."""
@@ -115,10 +121,10 @@ class Sender:
             self._send([lane])
 
     def _pause(self, lanes: list[Lane], why: str, at_least: float) -> None:
-        if self._retry is None:
+        if self._backoff is None:
             log.warning("reports wait until the service answers: %s", why)
-            self._retry = Retry(FOR_EVER)
-        pause = self._retry.pause(why, at_least)
+            self._backoff = Backoff()
+        pause = self._backoff.pause(at_least)
         for lane in lanes:
-            self._outbox.again(lane, pause)
+            self._outbox.again(lane, pause, is_sent=True)
         self._stop.wait(pause)

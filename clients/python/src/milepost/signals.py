@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, TracebackType
 
+    from .tracking import TrackedJob
+
 
 class _Uninterrupted:
     """What the main thread does in this context is whole before `interrupt` raises there."""
@@ -32,9 +34,9 @@ class _Uninterrupted:
         if threading.current_thread() is not threading.main_thread():
             return
         self._depth -= 1
-        if self._depth == 0 and self._waiting is not None and error is None:
+        if self._depth == 0 and self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            raise waiting
+            raise waiting from error
 
     def interrupt(self, error: Exception) -> None:
         """Raises it: now, or at the end of the context. Called by a signal handler, which runs in the main thread."""
@@ -52,7 +54,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.is_stopping = False
-        self._raising: Callable[[], Exception] | None = None
+        self._on_stop: Callable[[], None] | None = None
         self._before: list[tuple[signal.Signals, Any]] = []
 
     def __enter__(self) -> Signals:
@@ -65,15 +67,28 @@ class Signals:
             signal.signal(number, handler)
 
     @contextmanager
-    def raising(self, error: Callable[[], Exception]) -> Iterator[None]:
-        """A signal raises this in the block."""
-        if self.is_stopping:
-            raise error()
-        self._raising = error
+    def raising(self, error: Callable[[], Exception], job: TrackedJob | None = None) -> Iterator[None]:
+        """A signal raises this in the block; and in every later report of the job, where the block goes on all the same."""
+
+        def stop() -> None:
+            raised = error()
+            if job is not None:
+                job.stop(raised)
+            uninterrupted.interrupt(raised)
+
+        with self.doing(stop):
+            yield
+
+    @contextmanager
+    def doing(self, stop: Callable[[], None]) -> Iterator[None]:
+        """A signal calls this, in the main thread, while the block is entered."""
+        self._on_stop = stop
         try:
+            if self.is_stopping and self._on_stop is stop:
+                stop()
             yield
         finally:
-            self._raising = None
+            self._on_stop = None
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self.is_stopping:
@@ -81,17 +96,17 @@ class Signals:
             os.kill(os.getpid(), number)
             return
         self.is_stopping = True
-        if self._raising is not None:
-            error, self._raising = self._raising, None
-            uninterrupted.interrupt(error())
+        if self._on_stop is not None:
+            stop, self._on_stop = self._on_stop, None
+            stop()
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(job: TrackedJob | None = None) -> Iterator[None]:
     """SIGTERM and SIGINT raise `Failed("interrupted", ...)` in the main thread, at the end of a report that is under way.
 
-    Around the work of a `track` block it fails the job, where SIGTERM would end the process without a word. A second signal ends
-    the process at once.
+    Around the work of a `track` block it fails the job, where SIGTERM would end the process without a word. With the job, each
+    later report raises it, too, should the work go on all the same. A second signal ends the process at once.
     """
-    with Signals() as signals, signals.raising(lambda: Failed("interrupted", "The worker was stopped by a signal")):
+    with Signals() as signals, signals.raising(lambda: Failed("interrupted", "The worker was stopped by a signal"), job):
         yield

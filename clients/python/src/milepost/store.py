@@ -10,33 +10,38 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, Callable, cast
 
 import httpx
 
 from . import routes
+from .documents import LogLine
 from .errors import JobNotFound, MilepostError, Refused, Undelivered
 from .members import DONE, Lines, Members, lines_of
-from .outbox import Answer, Outbox, Told
+from .outbox import Answer, NoRoom, Outbox, Told
 from .pulse import Pulse
+from .routes import Request
 from .sender import Sender
 from .signals import uninterrupted
 from .tracking import TrackedJob
-from .transport import Again, Retry, Transport, judged, timeout
+from .transport import Again, Retry, Transport, judged, sync_client, timeout
 from .watching import Event, Events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-    from .documents import Job, LogLine
-    from .routes import Request, Texts
+    from .documents import Job
+    from .routes import Texts
 
 STREAM_SILENCE_SECONDS = 45.0  # the service says something every 15
 EXIT_SECONDS = 10.0  # how long the end of the process waits for what is not sent
 
 # `list` is a method of the store.
 Strings = list[str]
+Operations = list[dict[str, Any]]
+LogLines = list[LogLine]
 
 log = logging.getLogger("milepost")
 
@@ -63,15 +68,17 @@ class JobStore:
         patience_seconds: float = 120.0,
         buffer_bytes_max: int = 16 * 1024 * 1024,
         on_error: Callable[[str, MilepostError], None] | None = None,
+        http: Mapping[str, Any] | None = None,
     ) -> None:
         """`url` is the base address; without one that of the environment, `MILEPOST_URL`, or `http://127.0.0.1:8080`.
 
         With `kind` a job that is written to and is not there is made, of that kind; `create` and `ensure` take it, too.
+        `http` are further arguments of `httpx.Client`: auth, verify, cert, proxy.
         """
         self.url = routes.service_url(url)
         self.kind = kind
         self.patience_seconds = patience_seconds
-        self._headers = dict(headers or {})
+        self._options = {**(http or {}), "headers": dict(headers or {})}
         self._linger_seconds = linger_seconds
         self._buffer_bytes_max = buffer_bytes_max
         self._on_error = on_error
@@ -82,9 +89,11 @@ class JobStore:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._transport = Transport(self.url, self._headers, self.patience_seconds)
+        self._transport = Transport(self.url, self._options, self.patience_seconds)
         self._outbox = Outbox(routes.fresh_writer(), self._buffer_bytes_max, self._on_error)
-        self._sender: Sender | None = None
+        # At once: in a process that is about to end no thread can begin.
+        self._sending = sync_client(self.url, self._options)
+        self._sender = Sender(self._outbox, self._sending, self._linger_seconds, self.kind)
         self._pulse: Pulse | None = None
 
     # What the origin's store has.
@@ -112,11 +121,14 @@ class JobStore:
 
         `logs=0` leaves the lines out, `logs_after=17` gives those after the seventeenth: whoever asks again and again should.
         """
-        self.flush(job_id)
+        self._settle(job_id)
         try:
-            return self._job(routes.read(job_id, logs, logs_after, input))
+            job = self._job(routes.read(job_id, logs, logs_after, input))
+            if logs == "all" and logs_after is None and is_cut(job):
+                fill(job, [*self.logs(job_id)])
         except JobNotFound:
             return None
+        return job
 
     # Making and ending jobs.
 
@@ -144,17 +156,20 @@ class JobStore:
 
     def cancel(self, job_id: str, reason: str | None = None) -> Job:
         """Asks a job to end; a queued one is cancelled at once."""
-        self.flush(job_id)
+        self._settle(job_id)
         return self._job(routes.cancel(job_id, reason))
 
     def retry(self, job_id: str, attempt: int | None = None) -> Job:
         """Sends a done job back to the queue. With `attempt`, only if that is the one that is to be tried again."""
-        self.flush(job_id)
+        self._settle(job_id)
+        if attempt is None:
+            # Named, so that the request can be repeated.
+            attempt = self._job(routes.read(job_id, 0, None, input=False))["attempt"]
         return self._job(routes.retry(job_id, attempt))
 
     def delete(self, job_id: str) -> None:
         """Removes a job; its id stays reserved for a day."""
-        self.flush(job_id)
+        self._settle(job_id)
         self._ask(routes.delete(job_id))
 
     # Reading.
@@ -169,7 +184,7 @@ class JobStore:
         order: str = "newest",
     ) -> Iterator[Job]:
         """The jobs that fit, page by page as they are asked for; without input, result and logs."""
-        self.flush()
+        self._settle(None)
         first = page = routes.jobs(status, kind, labels, q, order)
         while True:
             answer = self._ask(page)
@@ -180,7 +195,7 @@ class JobStore:
 
     def logs(self, job_id: str, after: int = 0) -> Iterator[LogLine]:
         """The lines after that number, page by page as they are asked for."""
-        self.flush(job_id)
+        self._settle(job_id)
         while True:
             page = self._ask(routes.logs(job_id, after))
             yield from page["lines"]
@@ -190,7 +205,7 @@ class JobStore:
 
     def wait(self, job_id: str, seconds: float | None = None) -> Job:
         """The job once it is done; after so many seconds as it is then. Raises `JobNotFound`."""
-        self.flush(job_id)
+        self._settle(job_id)
         until = None if seconds is None else time.monotonic() + seconds
         while True:
             left = routes.WAIT_SECONDS if until is None else until - time.monotonic()
@@ -204,7 +219,7 @@ class JobStore:
         Goes on by itself where a connection broke off, also after a restart of the service. Raises `JobNotFound`, and
         `Unavailable` when the service is away for `patience_seconds`.
         """
-        self.flush(job_id)
+        self._settle(job_id)
         return self._events(routes.job_events(job_id, logs), since, ends=True)
 
     def watch_all(
@@ -252,33 +267,47 @@ class JobStore:
         """
         spec = {**spec, "status": "processing", "lease_seconds": lease_seconds}
         job = self.create(kind, id=id, input=input, labels=labels, **spec)
+        routes.check_not_done(job)
         if job["status"] == "queued":
             self.write(job["id"], {"status": "processing"}, attempt=job["attempt"])
         return TrackedJob(self, job, lease_seconds)
 
     # Delivery.
 
-    def write(self, job_id: str, patch: Mapping[str, Any], *, attempt: int | None = None, wait: bool | None = None) -> None:
+    def write(
+        self,
+        job_id: str,
+        patch: Mapping[str, Any],
+        *,
+        attempt: int | None = None,
+        wait: bool | None = None,
+        is_checked: bool = True,
+        room_seconds: float | None = None,
+    ) -> None:
         """What `update` does; with `attempt` only while that is the current one.
 
-        `wait`: until it is durable, or not; if not given, when it ends the job or gives it back.
+        `wait`: until it is durable, or not; if not given, when it ends the job or gives it back. Whoever waits is told what was
+        refused before once that is done; else it is raised at once, and what was brought is not taken. Without `is_checked` it
+        is left to the next call. `room_seconds`: how long to wait where too much waits already.
         """
         lines, members = parted(patch)
         if wait is None:
             wait = members.status in DONE or members.status == "queued"
-        with uninterrupted:
-            told = self.put(job_id, members, lines, attempt, wait_seconds=self.patience_seconds, future=wait)
+        told = self.put(
+            job_id, members, lines, attempt, future=wait, is_checked=is_checked and not wait, wait_seconds=room_seconds
+        )
         if told is not None:
             self._await(told, job_id)
+            if is_checked:
+                self.check(job_id)
 
     def flush(self, job_id: str | None = None, seconds: float | None = None) -> None:
         """Returns once all that was written, of one job or of all, is durable.
 
-        Raises what was refused, and `Undelivered` after so many seconds, `patience_seconds` if not given; it is still tried then.
+        Raises what was refused, one after the other with each call, and `Undelivered` after so many seconds, `patience_seconds`
+        if not given; it is still tried then.
         """
-        until = time.monotonic() + (self.patience_seconds if seconds is None else seconds)
-        for told in self.last(job_id):
-            self._await(told, job_id, until)
+        self._settle(job_id, seconds)
         self.check(job_id)
 
     def pulse(self) -> Pulse:
@@ -286,7 +315,9 @@ class JobStore:
         self._box()
         with self._lock:
             if self._pulse is None:
-                self._pulse = Pulse(self.url, self._headers)
+                # A process has none of what httpx was given.
+                post = self._beat if self._options.keys() > {"headers"} else None
+                self._pulse = Pulse(self.url, self._options["headers"], post)
             return self._pulse
 
     def known(self, job_id: str) -> Answer | None:
@@ -300,25 +331,31 @@ class JobStore:
         """
         if self._is_closed:
             return
-        self._is_closed = True
-        _open_stores.discard(self)
         error: MilepostError | None = None
         try:
             self.flush(seconds=seconds)
         except MilepostError as told:
             error = told
+        # Whoever interrupts it may try again.
+        self._is_closed = True
+        _open_stores.discard(self)
         if self._pulse is not None:
             self._pulse.close()
         left = self._outbox.close("the store is closed")
-        if self._sender is not None:
-            self._sender.stop()
+        self._sender.stop()
         self._transport.close()
-        if self._sender is not None:
-            self._sender.join()
+        self._sending.close()
+        self._sender.join()
         if left:
             raise Undelivered(f"given up: changes of {', '.join(left[:5])}", tuple(left)) from error
+        self._log_others()
         if error is not None:
             raise error
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes nothing any more."""
+        return self._is_closed
 
     def __enter__(self) -> JobStore:
         return self
@@ -335,18 +372,28 @@ class JobStore:
         lines: Strings,
         attempt: int | None,
         *,
-        wait_seconds: float,
         future: bool,
+        is_checked: bool,
+        wait_seconds: float | None = None,
     ) -> Future[Answer] | None:
         """Takes a change, and waits for room for so long; with `future` returns what tells when it is durable."""
         box = self._box()
-        if self._sender is None:
-            self._start()
-        return box.put(job_id, members, lines, attempt, wait_seconds=wait_seconds, future=future)
+        until = time.monotonic() + (self.patience_seconds if wait_seconds is None else wait_seconds)
+        while True:
+            try:
+                with uninterrupted:
+                    if is_checked:
+                        box.check(job_id)
+                    return box.put(job_id, members, lines, attempt, future=future)
+            except NoRoom:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise
+                box.wait_for_room(left)
 
-    def last(self, job_id: str | None) -> Told:
-        """What tells when all that was written of a job, or of all, is durable."""
-        return self._box().last(job_id)
+    def barriers(self, job_id: str | None) -> Told:
+        """What tells when all that was written of a job, or of all, has come to an end, well or not."""
+        return self._box().barriers(job_id)
 
     def check(self, job_id: str | None) -> None:
         """Raises what was refused and nobody was told of."""
@@ -361,13 +408,36 @@ class JobStore:
 
     # Inside.
 
-    def _await(self, told: Future[Answer], job_id: str | None, until: float | None = None) -> None:
-        seconds = self.patience_seconds if until is None else max(until - time.monotonic(), 0.0)
+    def _await(self, told: Future[Answer], job_id: str) -> None:
         try:
-            told.result(seconds)
+            told.result(self.patience_seconds)
         except FutureTimeout:
+            # From here on it is told to the next call.
+            if told.cancel():
+                raise Undelivered(f"not delivered within {self.patience_seconds:g} s; it is still tried", (job_id,)) from None
+            told.result()
+
+    def _settle(self, job_id: str | None, seconds: float | None = None) -> None:
+        """Returns once what was written has come to an end, well or not: what is read then has it."""
+        seconds = self.patience_seconds if seconds is None else seconds
+        _, late = wait_for(self.barriers(job_id), seconds)
+        if late:
             jobs = (job_id,) if job_id else ()
-            raise Undelivered(f"not delivered within {seconds:g} s; it is still tried", jobs) from None
+            raise Undelivered(f"not delivered within {seconds:g} s; it is still tried", jobs)
+
+    def _beat(self, operations: Operations) -> Operations:
+        results: Operations = self._ask(Request("POST", "/batch", operations))["results"]
+        return results
+
+    def _log_others(self) -> None:
+        """What was refused and can be told to nobody any more."""
+        while True:
+            try:
+                self._outbox.check(None)
+            except MilepostError as error:
+                log.error("%s: %s", type(error).__name__, error)
+            else:
+                return
 
     def _box(self) -> Outbox:
         if self._pid != os.getpid():
@@ -376,11 +446,6 @@ class JobStore:
                     # A fork. What waited is sent by the process it came from.
                     self._begin()
         return self._outbox
-
-    def _start(self) -> None:
-        with self._lock:
-            if self._sender is None and not self._is_closed:
-                self._sender = Sender(self._outbox, self._transport.client, self._linger_seconds, self.kind)
 
     def _job(self, request: Request) -> Job:
         return cast("Job", self._ask(request))
@@ -396,7 +461,7 @@ class JobStore:
         while True:
             self._box()
             at_least, why = events.retry_seconds, "the stream has ended"
-            headers = {"last-event-id": events.last_id} if events.last_id else {}
+            headers = routes.stream_headers(events.last_id)
             params = {name: value for name, value in (request.params or {}).items() if value is not None}
             try:
                 with self._transport.client.stream(
@@ -419,6 +484,17 @@ class JobStore:
                 at_least, why = again.after_seconds, str(again)
             events.broken_off()
             time.sleep(retry.pause(why, at_least))
+
+
+def is_cut(job: Job) -> bool:
+    """Whether a job has more lines than one answer holds, or some were trimmed."""
+    return job["logs_from"] > 1 or len(job["logs"]) < job["log_count"]
+
+
+def fill(job: Job, lines: LogLines) -> None:
+    """Puts the whole log into a job that is cut."""
+    job["logs"] = [line["line"] for line in lines]
+    job["logs_from"] = lines[0]["seq"] if lines else job["log_count"] + 1
 
 
 def parted(patch: Mapping[str, Any]) -> tuple[list[str], Members]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .errors import Cancelled, Failed, Fenced, GivenBack, MilepostError, refusal
-from .members import DONE, Lines
+from .errors import Cancelled, Failed, Fenced, GivenBack, MilepostError, Refused, refusal
+from .members import DONE, Lines, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     from .documents import Job
@@ -32,6 +31,9 @@ class TrackedJob:
     is not this worker's any more, because its lease has run out or somebody else has ended it, both raise `Fenced`.
     """
 
+    #: How long a report waits where too much waits already; `None`: as long as the store is patient.
+    _room_seconds: float | None = None
+
     def __init__(self, store: JobStore, job: Job, lease_seconds: int | None = None) -> None:
         """`job` is what `create` or `claim` has answered. With `lease_seconds` its lease is renewed until it ends."""
         self.store = store
@@ -43,6 +45,7 @@ class TrackedJob:
         self._is_asked = job["cancel_requested"]
         self._was_told = False
         self._fence: MilepostError | None = None
+        self._stop: Exception | None = None
         self._is_kept = lease_seconds is not None
         if lease_seconds is not None:
             store.pulse().keep(self.id, self.attempt, lease_seconds, self._learn)
@@ -73,6 +76,10 @@ class TrackedJob:
         known = self.store.known(self.id)
         return self._is_asked or bool(known and known.attempt == self.attempt and known.cancel_requested)
 
+    def stop(self, error: Exception) -> None:
+        """Makes every report and `check` raise this from now on."""
+        self._stop = error
+
     # Reports.
 
     def update(self, **patch: Any) -> None:
@@ -101,44 +108,56 @@ class TrackedJob:
 
     # Ends.
 
-    def complete(self, result: Any = None) -> None:
-        """Ends the job well: readers see `completed`, the result and the last lines in the same moment.
+    def complete(self, result: Any = None) -> Any:
+        """Ends the job well: readers see `completed` and the result in the same moment.
 
         Without a result, here or in `result`, the one that was reported last stays.
         """
-        result = self.result if result is None else result
-        self._end({"status": "completed"} if result is None else {"status": "completed", "result": result})
+        self._complete(self.result if result is None else result)
 
-    def fail(self, message: str, reason: str = "error", log: Lines = ()) -> None:
+    def fail(self, message: str, reason: str = "error", log: Lines = ()) -> Any:
         """Ends the job badly. `reason` is a word for programs; the last line says why."""
-        message = message[:MESSAGE_CHARS_MAX]
-        lines = [log] if isinstance(log, str) else list(log)
-        error = {"reason": reason, "message": message}
-        self._end({"status": "failed", "error": error, "log": [*lines, f"❌ {message}"]})
+        self._fail(message, reason, log)
 
-    def cancel(self) -> None:
+    def cancel(self) -> Any:
         """Ends the job as somebody asked for."""
         self._end({"status": "cancelled", "log": "Cancelled, as requested"})
 
-    def give_back(self) -> None:
+    def give_back(self) -> Any:
         """Lets another worker have the job."""
         self._end({"status": "queued", "log": "The worker has to stop and gives the job back"})
 
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
+    def _complete(self, result: Any) -> None:
+        self._end({"status": "completed"} if result is None else {"status": "completed", "result": result})
+
+    def _fail(self, message: str, reason: str, log: Lines = ()) -> None:
+        message = message[:MESSAGE_CHARS_MAX]
+        error = {"reason": reason, "message": message}
+        self._end({"status": "failed", "error": error, "log": [*lines_of(log), f"❌ {message}"]})
+
+    def _end(self, patch: Mapping[str, Any]) -> None:
         with self._lock:
             if self._has_ended:
                 raise MilepostError(f"job {self.id} has been ended here already")
             self._has_ended = True
+        is_over = True
         try:
-            yield
+            self.store.write(self.id, patch, attempt=self.attempt, wait=True, is_checked=False)
+        except Fenced as error:
+            self._fence = error
+            raise
+        except (Refused, TypeError, ValueError):
+            # It may end otherwise.
+            is_over = self._has_ended = False
+            raise
         finally:
-            if self._is_kept:
-                self.store.pulse().drop(self.id, self.attempt)
+            if is_over:
+                self._let_go()
+        self.store.check(self.id)
 
-    def _end(self, patch: Mapping[str, Any]) -> None:
-        with self._ending():
-            self.store.write(self.id, patch, attempt=self.attempt, wait=True)
+    def _let_go(self) -> None:
+        if self._is_kept:
+            self.store.pulse().drop(self.id, self.attempt)
 
     def __enter__(self) -> TrackedJob:
         return self
@@ -147,35 +166,43 @@ class TrackedJob:
         if self._has_ended:
             return
         if error is None:
-            self.complete()
+            self._complete_or_fail()
             return
         try:
             self._end_with(error)
         except MilepostError as unsaid:
             # What the work has raised says more.
-            log.error("job %s has ended with %r, and that could not be told: %s", self.id, error, unsaid)
+            log.error("job %s has ended with %r; and: %s", self.id, error, unsaid)
+
+    def _complete_or_fail(self) -> None:
+        try:
+            self._complete(self.result)
+        except (Refused, TypeError, ValueError) as error:
+            if not self._has_ended:
+                self._fail(f"The result cannot be stored: {error}", "bad_result")
+            raise
 
     def _end_with(self, error: BaseException) -> None:
         if isinstance(error, Cancelled):
-            self.cancel()
+            self._end({"status": "cancelled", "log": "Cancelled, as requested"})
         elif isinstance(error, GivenBack):
-            self.give_back()
+            self._end({"status": "queued", "log": "The worker has to stop and gives the job back"})
         elif isinstance(error, Fenced) and error is self._fence:
-            with self._ending():
-                pass
+            self._has_ended = True
+            self._let_go()
         elif isinstance(error, Failed):
-            self.fail(error.message, error.reason)
+            self._fail(error.message, error.reason)
         elif isinstance(error, Exception):
-            self.fail(str(error) or type(error).__name__, type(error).__name__)
+            self._fail(str(error) or type(error).__name__, type(error).__name__)
         else:
-            self.fail(f"The worker was stopped by {type(error).__name__}", "interrupted")
+            self._fail(f"The worker was stopped by {type(error).__name__}", "interrupted")
 
     # What comes back.
 
     def _report(self, patch: Mapping[str, Any]) -> None:
         self._check()
         try:
-            self.store.write(self.id, patch, attempt=self.attempt)
+            self.store.write(self.id, patch, attempt=self.attempt, wait=False, room_seconds=self._room_seconds)
         except Fenced as error:
             self._fence = error
             raise
@@ -184,15 +211,20 @@ class TrackedJob:
             raise Cancelled(f"job {self.id} is to be cancelled")
 
     def _check(self) -> None:
+        if self._has_ended:
+            return
+        if self._stop is not None:
+            raise self._stop
         known = self.store.known(self.id)
-        # A done job takes late lines, so a good answer alone proves nothing.
-        if known is not None and not self._has_ended and self._fence is None:
-            if known.attempt != self.attempt:
+        # What is known may be of an earlier attempt of this very process. A done job takes late lines, so a good answer alone
+        # proves nothing.
+        if known is not None and self._fence is None:
+            if known.attempt > self.attempt:
                 detail = f"attempt {self.attempt} is over, there is another one"
                 self._fence = refusal(409, {"code": "stale_attempt", "detail": detail})
-            elif known.status in DONE:
+            elif known.attempt == self.attempt and known.status in DONE:
                 self._fence = refusal(409, {"code": "already_finished", "detail": f"the job is {known.status}"})
-        if self._fence is not None and not self._has_ended:
+        if self._fence is not None:
             raise self._fence
 
     def _learn(self, told: Mapping[str, Any]) -> None:

@@ -17,14 +17,29 @@ from urllib.parse import quote
 
 import httpx
 
-from .errors import Unavailable, refusal
+from .errors import MilepostError, Unavailable, refusal
 
 REQUEST_SECONDS = 10.0  # what an answer may take, beside what it was asked to wait
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 2.0
 RETRY_AFTER_MAX_SECONDS = 15.0  # a longer one is not believed: leases are running
 AGAIN_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 507})
+# Streams keep their connections for long, and nothing may wait for them.
+NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 AGAIN_CODES = frozenset({"idempotency_in_progress"})
+
+
+class Backoff:
+    """Seconds before each repeat: growing, and random, so that many clients do not come back as one."""
+
+    def __init__(self) -> None:
+        self._longest = BACKOFF_FIRST_SECONDS
+
+    def pause(self, at_least: float = 0.0) -> float:
+        """The next of them."""
+        seconds = random.uniform(self._longest / 2, self._longest)  # noqa: S311
+        self._longest = min(self._longest * 2, BACKOFF_MAX_SECONDS)
+        return max(seconds, at_least)
 
 
 class Retry:
@@ -33,15 +48,11 @@ class Retry:
     def __init__(self, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
         self._give_up_at = time.monotonic() + patience_seconds
-        self._longest = BACKOFF_FIRST_SECONDS
+        self._backoff = Backoff()
 
     def pause(self, why: str, at_least: float = 0.0) -> float:
-        """Seconds until the next attempt: growing, and random, so that many clients do not come back as one.
-
-        Raises `Unavailable` when that would be too late.
-        """
-        seconds = max(random.uniform(self._longest / 2, self._longest), at_least)  # noqa: S311
-        self._longest = min(self._longest * 2, BACKOFF_MAX_SECONDS)
+        """Seconds until the next attempt. Raises `Unavailable` when that would be too late."""
+        seconds = self._backoff.pause(at_least)
         if time.monotonic() + seconds > self._give_up_at:
             raise Unavailable(f"no answer for {self._patience_seconds:g} s: {why}")
         return seconds
@@ -112,13 +123,19 @@ def _request(method: str, path: str, body: object, params: Query | None, headers
     return request
 
 
+def sync_client(url: str, options: Mapping[str, Any]) -> httpx.Client:
+    """A client for requests that do not wait."""
+    return httpx.Client(base_url=url, timeout=timeout(), limits=NO_LIMITS, **options)
+
+
 class Transport:
     """The connections of one process to the service. For any number of threads."""
 
-    def __init__(self, url: str, headers: Mapping[str, str] | None, patience_seconds: float) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any], patience_seconds: float) -> None:
+        """`options` are those of httpx."""
         self.patience_seconds = patience_seconds
         self._closing = threading.Event()
-        self.client = httpx.Client(base_url=url, headers=dict(headers or {}), timeout=timeout())
+        self.client = sync_client(url, options)
 
     def request(
         self,
@@ -134,14 +151,15 @@ class Transport:
         request = _request(method, path, body, params, headers)
         retry = Retry(self.patience_seconds)
         while True:
+            if self._closing.is_set():
+                raise MilepostError("the store is closed")
             try:
                 return judged(self.client.request(**request, timeout=timeout(wait_seconds)))
             except httpx.TransportError as error:
                 pause = retry.pause(f"{type(error).__name__}: {error}")
             except Again as again:
                 pause = retry.pause(str(again), again.after_seconds)
-            if self._closing.wait(pause):
-                raise Unavailable("the store is closed")
+            self._closing.wait(pause)
 
     def close(self) -> None:
         """Lets go of the connections; requests under way are not repeated any more."""
@@ -152,9 +170,10 @@ class Transport:
 class AsyncTransport:
     """The same on an event loop."""
 
-    def __init__(self, url: str, headers: Mapping[str, str] | None, patience_seconds: float) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any], patience_seconds: float) -> None:
+        """`options` are those of httpx."""
         self.patience_seconds = patience_seconds
-        self.client = httpx.AsyncClient(base_url=url, headers=dict(headers or {}), timeout=timeout())
+        self.client = httpx.AsyncClient(base_url=url, timeout=timeout(), limits=NO_LIMITS, **options)
 
     async def request(
         self,

@@ -87,11 +87,7 @@ class Worker:
         try:
             with job:
                 try:
-                    with signals.raising(lambda: GivenBack("the worker has to stop")):
-                        result = self.work(job)
-                        if inspect.iscoroutine(result):
-                            result = asyncio.run(result)
-                    job.result = result
+                    job.result = self._result(job, signals)
                 except MilepostError:
                     raise
                 except Exception:
@@ -102,7 +98,33 @@ class Worker:
         except (Cancelled, GivenBack, Fenced) as told:
             log.info("job %s: %s", job.id, told)
         except Exception:
-            log.exception("job %s has failed", job.id)
+            log.exception("job %s", job.id)
+
+    def _result(self, job: TrackedJob, signals: Signals) -> Any:
+        def give_back() -> GivenBack:
+            return GivenBack("the worker has to stop")
+
+        with signals.raising(give_back, job):
+            result = self.work(job)
+        if not inspect.iscoroutine(result):
+            return result
+
+        async def work() -> Any:
+            loop, task = asyncio.get_running_loop(), asyncio.ensure_future(result)
+
+            def stop() -> None:
+                job.stop(give_back())
+                loop.call_soon_threadsafe(task.cancel)
+
+            with signals.doing(stop):
+                return await task
+
+        try:
+            return asyncio.run(work())
+        except asyncio.CancelledError:
+            if signals.is_stopping:
+                raise give_back() from None
+            raise
 
 
 def worker(*kinds: str, lease_seconds: int = 30) -> Callable[[Work], Worker]:
