@@ -1,0 +1,105 @@
+import { MilepostError } from "./errors.js";
+import { backoff, linked, pause } from "./timing.js";
+
+/** A stream that broke sooner than this did not work. */
+const STEADY_MS = 5_000;
+/** After so many in a row the client polls; after one that was held back, at once. */
+const STREAMS_BEFORE_POLLING = 3;
+/** For how long, before streams are tried anew: doubling. */
+const POLLING_MS = 30_000;
+const POLLING_MS_MAX = 300_000;
+/** The service asks for up to two seconds after a break (`push.retry_milliseconds`). */
+const FIRST_PAUSE_MS = 2_000;
+const LONGEST_PAUSE_MS = 15_000;
+
+/**
+ * Streams that can be had. Browsers open six connections to a host that speaks HTTP/1.1, for all pages together, and a
+ * stream keeps one for itself: without a limit, watching would leave none for requests.
+ */
+export class Slots {
+  /** @param {number} free */
+  constructor(free) {
+    this.free = free;
+  }
+
+  /** @param {number} keep how many to leave to others */
+  take(keep) {
+    if (this.free <= keep) return false;
+    this.free -= 1;
+    return true;
+  }
+
+  give() {
+    this.free += 1;
+  }
+}
+
+/**
+ * Streams, for as long as that works and a slot is free; else polls, and tries streams again later. Ends with its signal, or
+ * with an error that trying again does not help.
+ *
+ * @param {object} connection
+ * @param {(signal: AbortSignal) => Promise<void>} connection.stream resolves when it shall be opened again at once, rejects
+ *   when it broke
+ * @param {(signal: AbortSignal) => Promise<void>} connection.poll until told to stop, or rejects
+ * @param {(error: MilepostError) => void} connection.onTrouble
+ * @param {Slots} connection.slots
+ * @param {number} connection.keep how many slots to leave to others
+ * @param {AbortSignal} connection.signal
+ */
+export async function stayConnected({ stream, poll, onTrouble, slots, keep, signal }) {
+  /** In a row, which says how long to pause; and of those, what speaks against streams. */
+  let failures = 0;
+  let brokenStreams = 0;
+  let pollingMs = POLLING_MS;
+  /** @param {number} since @param {unknown} error */
+  const failed = (since, error) => {
+    const isHeldBack = error instanceof MilepostError && error.code === "stream_held_back";
+    const wasSteady = !isHeldBack && performance.now() - since >= STEADY_MS;
+    failures = wasSteady ? 1 : failures + 1;
+    onTrouble(transient(error));
+    return { isHeldBack, wasSteady };
+  };
+  while (!signal.aborted) {
+    const hasSlot = slots.take(keep);
+    if (hasSlot) {
+      const opened = performance.now();
+      try {
+        await stream(signal);
+        failures = brokenStreams = 0;
+        continue;
+      } catch (error) {
+        const { isHeldBack, wasSteady } = failed(opened, error);
+        brokenStreams = wasSteady ? 1 : isHeldBack ? STREAMS_BEFORE_POLLING : brokenStreams + 1;
+        if (wasSteady) pollingMs = POLLING_MS;
+      } finally {
+        slots.give();
+      }
+    }
+    if (!hasSlot || brokenStreams >= STREAMS_BEFORE_POLLING) {
+      const polling = linked(signal);
+      const timer = setTimeout(polling.abort, hasSlot ? pollingMs : POLLING_MS);
+      const began = performance.now();
+      try {
+        await poll(polling.signal);
+        failures = 0;
+        if (hasSlot) pollingMs = Math.min(POLLING_MS_MAX, 2 * pollingMs);
+        continue;
+      } catch (error) {
+        // It is not the streams, then: the service is away.
+        failed(began, error);
+      } finally {
+        clearTimeout(timer);
+        polling.release();
+        polling.abort();
+      }
+    }
+    await pause(backoff(failures, FIRST_PAUSE_MS, LONGEST_PAUSE_MS), signal);
+  }
+}
+
+/** @param {unknown} error @returns {MilepostError} */
+function transient(error) {
+  if (error instanceof MilepostError && error.isTransient) return error;
+  throw error;
+}
