@@ -13,10 +13,14 @@ const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 15_000;
 
 /**
- * Streams that can be had. Browsers open six connections to a host that speaks HTTP/1.1, for all pages together, and a
- * stream keeps one for itself: without a limit, watching would leave none for requests.
+ * What streams a client can have. Browsers open six connections to a host that speaks HTTP/1.1, for all pages together, and
+ * a stream keeps one for itself: without a limit, watching would leave none for requests. And once one has shown that
+ * streams do not work here, the others need not find out for themselves.
  */
 export class Slots {
+  #pollUntil = 0;
+  #pollingMs = POLLING_MS;
+
   /** @param {number} free */
   constructor(free) {
     this.free = free;
@@ -32,6 +36,23 @@ export class Slots {
   give() {
     this.free += 1;
   }
+
+  /** For how long not to try streams. */
+  get pollingMs() {
+    return Math.max(0, this.#pollUntil - performance.now());
+  }
+
+  /** They do not, but requests do. */
+  streamsFail() {
+    if (this.pollingMs > 0) return;
+    this.#pollUntil = performance.now() + this.#pollingMs;
+    this.#pollingMs = Math.min(POLLING_MS_MAX, 2 * this.#pollingMs);
+  }
+
+  streamsWork() {
+    this.#pollUntil = 0;
+    this.#pollingMs = POLLING_MS;
+  }
 }
 
 /**
@@ -41,7 +62,7 @@ export class Slots {
  * @param {object} connection
  * @param {(signal: AbortSignal) => Promise<void>} connection.stream resolves when it shall be opened again at once, rejects
  *   when it broke
- * @param {(signal: AbortSignal) => Promise<void>} connection.poll until told to stop, or rejects
+ * @param {(signal: AbortSignal, onAnswer: () => void) => Promise<void>} connection.poll until told to stop, or rejects
  * @param {(error: MilepostError) => void} connection.onTrouble
  * @param {Slots} connection.slots
  * @param {number} connection.keep how many slots to leave to others
@@ -51,43 +72,43 @@ export async function stayConnected({ stream, poll, onTrouble, slots, keep, sign
   /** In a row, which says how long to pause; and of those, what speaks against streams. */
   let failures = 0;
   let brokenStreams = 0;
-  let pollingMs = POLLING_MS;
-  /** @param {number} since @param {unknown} error */
-  const failed = (since, error) => {
-    const isHeldBack = error instanceof MilepostError && error.code === "stream_held_back";
-    const wasSteady = !isHeldBack && performance.now() - since >= STEADY_MS;
+  /** @param {unknown} error @param {boolean} wasSteady */
+  const failed = (error, wasSteady) => {
+    if (!(error instanceof MilepostError && error.isTransient)) throw error;
     failures = wasSteady ? 1 : failures + 1;
-    onTrouble(transient(error));
-    return { isHeldBack, wasSteady };
+    onTrouble(error);
   };
   while (!signal.aborted) {
-    const hasSlot = slots.take(keep);
+    const began = performance.now();
+    const hasSlot = slots.pollingMs === 0 && slots.take(keep);
     if (hasSlot) {
-      const opened = performance.now();
       try {
         await stream(signal);
         failures = brokenStreams = 0;
         continue;
       } catch (error) {
-        const { isHeldBack, wasSteady } = failed(opened, error);
+        const isHeldBack = error instanceof MilepostError && error.code === "stream_held_back";
+        const wasSteady = !isHeldBack && performance.now() - began >= STEADY_MS;
+        failed(error, wasSteady);
         brokenStreams = wasSteady ? 1 : isHeldBack ? STREAMS_BEFORE_POLLING : brokenStreams + 1;
-        if (wasSteady) pollingMs = POLLING_MS;
+        if (wasSteady) slots.streamsWork();
       } finally {
         slots.give();
       }
     }
     if (!hasSlot || brokenStreams >= STREAMS_BEFORE_POLLING) {
       const polling = linked(signal);
-      const timer = setTimeout(polling.abort, hasSlot ? pollingMs : POLLING_MS);
-      const began = performance.now();
+      const timer = setTimeout(polling.abort, slots.pollingMs || POLLING_MS);
       try {
-        await poll(polling.signal);
-        failures = 0;
-        if (hasSlot) pollingMs = Math.min(POLLING_MS_MAX, 2 * pollingMs);
+        await poll(polling.signal, () => {
+          failures = 0;
+          // Else it is not the streams: the service was away.
+          if (brokenStreams >= STREAMS_BEFORE_POLLING) slots.streamsFail();
+        });
+        brokenStreams = Math.min(brokenStreams, STREAMS_BEFORE_POLLING - 1);
         continue;
       } catch (error) {
-        // It is not the streams, then: the service is away.
-        failed(began, error);
+        failed(error, false);
       } finally {
         clearTimeout(timer);
         polling.release();
@@ -96,10 +117,4 @@ export async function stayConnected({ stream, poll, onTrouble, slots, keep, sign
     }
     await pause(backoff(failures, FIRST_PAUSE_MS, LONGEST_PAUSE_MS), signal);
   }
-}
-
-/** @param {unknown} error @returns {MilepostError} */
-function transient(error) {
-  if (error instanceof MilepostError && error.isTransient) return error;
-  throw error;
 }

@@ -172,7 +172,7 @@ class Group {
         slots: this.slots,
         keep: 0,
         stream: signal => this.#stream(signal),
-        poll: signal => this.#poll(signal),
+        poll: (signal, onAnswer) => this.#poll(signal, onAnswer),
       });
     } catch (error) {
       // Such as a proxy that lets nobody in: no job can be read.
@@ -275,13 +275,14 @@ class Group {
    * waiting requests would leave no connection for others.
    *
    * @param {AbortSignal} signal
+   * @param {() => void} onAnswer
    */
-  async #poll(signal) {
+  async #poll(signal, onAnswer) {
     while (!signal.aborted) {
       const control = linked(signal);
       this.#reopen = control.abort;
       try {
-        await Promise.all(Array.from({ length: READS }, () => this.#takeTurns(control.signal)));
+        await Promise.all(Array.from({ length: READS }, () => this.#takeTurns(control.signal, onAnswer)));
       } finally {
         this.#reopen = null;
         control.release();
@@ -290,15 +291,15 @@ class Group {
     }
   }
 
-  /** @param {AbortSignal} signal */
-  async #takeTurns(signal) {
+  /** @param {AbortSignal} signal @param {() => void} onAnswer */
+  async #takeTurns(signal, onAnswer) {
     while (!signal.aborted) {
       const isFew = this.#entries.size <= READS;
       const idle = [...this.#entries].filter(([, entry]) => !entry.isBusy && !entry.final);
       const [next] = idle.sort(([, one], [, other]) => one.readAt - other.readAt);
       const turnMs = isFew ? CALM_MS : TURN_MS;
       const earlyMs = next ? next[1].readAt + turnMs - performance.now() : TURN_MS;
-      if (next && (next[1].readAt === 0 || earlyMs <= 0)) await this.#takeTurn(...next, isFew, signal);
+      if (next && (next[1].readAt === 0 || earlyMs <= 0)) await this.#takeTurn(...next, isFew, signal).then(onAnswer);
       else await pause(Math.min(earlyMs, CALM_MS), signal);
     }
   }

@@ -71,7 +71,7 @@ export class Tail {
         keep: KEEP_SLOTS,
         onTrouble: this.onTrouble,
         stream: signal => this.#stream(signal),
-        poll: signal => this.#poll(signal),
+        poll: (signal, onAnswer) => this.#poll(signal, onAnswer),
       });
     } finally {
       clearTimeout(this.#timer);
@@ -157,12 +157,13 @@ this.#gone = jobNotFound(this.id);
     this.onChange(this.#job, change);
   }
 
-  /** @param {AbortSignal} signal */
-  async #poll(signal) {
-    if (!this.slots.take(KEEP_SLOTS)) return this.#takeTurns(signal);
+  /** @param {AbortSignal} signal @param {() => void} onAnswer */
+  async #poll(signal, onAnswer) {
+    if (!this.slots.take(KEEP_SLOTS)) return this.#takeTurns(signal, onAnswer);
     try {
       while (!signal.aborted) {
         await this.#read(signal, WAIT_SECONDS);
+        onAnswer();
         await pause(CALM_MS, signal);
       }
     } finally {
@@ -170,8 +171,8 @@ this.#gone = jobNotFound(this.id);
     }
   }
 
-  /** @param {AbortSignal} signal */
-  async #takeTurns(signal) {
+  /** @param {AbortSignal} signal @param {() => void} onAnswer */
+  async #takeTurns(signal, onAnswer) {
     let news = linked(signal);
     const end = this.feed.subscribe(this.id, {
       onJob: () => news.abort(),
@@ -183,6 +184,7 @@ this.#gone = jobNotFound(this.id);
         news.release();
         news = linked(signal);
         await this.#read(signal, 0);
+        onAnswer();
         await pause(CALM_MS, signal);
         await pause(TURN_MS, news.signal);
       }

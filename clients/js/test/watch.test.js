@@ -62,7 +62,7 @@ test("a job with its log: each line once and in order, from the first or from th
 
 test("one that is not there, or no more, is an error, and the end", async () => {
   for (const logs of [false, true]) {
-    const gone = ({ errors }) => errors.some((/** @type {any} */ { retrying }) => !retrying);
+    const gone = (/** @type {Watcher} */ { errors }) => errors.some(({ retrying }) => !retrying);
     const none = new Watcher(worker, "none", { logs });
     await none.until(gone);
     assert.deepEqual([none.calls, none.errors[0].error.status, none.errors[0].error.code], [0, 404, "job_not_found"]);
