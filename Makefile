@@ -23,12 +23,15 @@ SCHEDULES ?= 100000
 # The Python tools of the tests, and the service for those who test it from outside of cargo.
 VENV := $(CURDIR)/target/venv/bin
 BINARY := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/milepost
+# The JavaScript client, with a Node.js that is recent enough.
+NPM := PATH="$$(scripts/install-node):$$PATH" npm --prefix clients/js
+NODE_MODULES := clients/js/node_modules/.package-lock.json
 # How long `make fuzz` tries each of its targets, and which; none: all.
 SECONDS ?= 180
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-python check bench demo fmt crash power faults soak failover hostile interleave model replicas transfer contract fuzz help
+.PHONY: run test test-python test-js check bench demo fmt crash power faults soak failover hostile interleave model replicas transfer contract fuzz help
 
 run: ## start the server, with ARGS="--listen 127.0.0.1:0" and the like
 	cargo run --release --locked -- serve $(ARGS)
@@ -37,17 +40,22 @@ test: target/venv/installed ## install what the tests need and run all of them
 	scripts/install-packages $(TEST_PACKAGES)
 	cargo test --locked --doc
 	cargo test --locked --all-targets
-	$(MAKE) --no-print-directory test-python
+	$(MAKE) --no-print-directory test-python test-js
 
 test-python: target/venv/installed $(BINARY) ## test the Python client against the service that was built last
 	cd clients/python && MILEPOST_BINARY=$(BINARY) $(VENV)/python -m pytest
 
-check: target/venv/installed ## formatting, lints, documentation, dependencies
+test-js: $(NODE_MODULES) $(BINARY) ## test the JavaScript client against the service that was built last
+	scripts/install-packages chromium
+	MILEPOST_BINARY=$(BINARY) $(NPM) test
+
+check: target/venv/installed $(NODE_MODULES) ## formatting, lints, documentation, dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	scripts/deny
 	cd clients/python && $(VENV)/ruff format --check . && $(VENV)/ruff check . && $(VENV)/mypy
+	$(NPM) run check
 
 bench: ## measure the server against its ceiling and against the alternatives
 	bench/run
@@ -59,9 +67,10 @@ demo: target/venv/installed ## process real clips with real workers and watch th
 	$(VENV)/python scripts/demo
 	$(VENV)/python scripts/demo-claims
 
-fmt: target/venv/installed ## format the code
+fmt: target/venv/installed $(NODE_MODULES) ## format the code
 	cargo fmt
 	cd clients/python && $(VENV)/ruff format . && $(VENV)/ruff check --fix .
+	$(NPM) run fmt
 
 crash: ## the long campaign: kill -9 under load, KILLS=500 times
 	MILEPOST_CRASH_KILLS=$(KILLS) cargo test --release --locked --test it -- --ignored --nocapture crash_campaign
@@ -115,6 +124,11 @@ help: ## this list
 # As `cargo test` builds it; without other features of the dependencies, which would build all of them anew.
 $(BINARY):
 	cargo test --locked --test it --no-run
+
+# What the JavaScript client is checked and tested with; it needs nothing itself.
+$(NODE_MODULES): clients/js/package-lock.json
+	$(NPM) ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 # Python tools that tests call, with exact versions, and the Python client.
 target/venv/installed: tests/requirements.txt

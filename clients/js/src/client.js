@@ -92,7 +92,7 @@ export class Milepost {
     /** @param {object} numbered @returns {Promise<Job>} */
     const send = numbered =>
       this.#requests.send("PATCH", path(id), { ...options, body: { ...changes, attempt, ...numbered } });
-    return changes.log === undefined ? send({}) : this.#lines.append(id, [changes.log].flat(), send);
+    return changes.log === undefined ? send({}) : this.#lines.append(id, [changes.log].flat(), attempt, send);
   }
 
   /**
@@ -105,7 +105,7 @@ export class Milepost {
    */
   appendLog(id, lines, { attempt, pct, stage, signal } = {}) {
     const all = [lines].flat();
-    return this.#lines.append(id, all, numbered => {
+    return this.#lines.append(id, all, attempt, numbered => {
       const body = { lines: all, attempt, pct, stage, ...numbered };
       return this.#requests.send("POST", path(id, "/logs"), { body, signal });
     });

@@ -28,17 +28,20 @@ export class LineWriter {
    * @template Answer
    * @param {string} id
    * @param {string[]} lines
+   * @param {number | undefined} attempt
    * @param {(numbered: {writer: string, seq: number}) => Promise<Answer>} send
    * @returns {Promise<Answer>}
    */
-  append(id, lines, send) {
-    const count = this.#counts.get(id) ?? this.#begin();
-    this.#counts.set(id, count);
+  append(id, lines, attempt, send) {
+    // Each attempt has a count of its own.
+    const key = `${id} ${attempt ?? ""}`;
+    const count = this.#counts.get(key) ?? this.#begin();
+    this.#counts.set(key, count);
     count.waiting += 1;
     const told = count.turn.then(() => this.#inTurn(count, lines, send));
     count.turn = told.then(
-      answer => this.#after(id, count, /** @type {any} */ (answer)?.status),
-      () => this.#after(id, count, undefined),
+      answer => this.#after(key, count, isOver(/** @type {any} */ (answer)?.status)),
+      error => this.#after(key, count, error instanceof MilepostError && !error.isTransient),
     );
     return told;
   }
@@ -80,15 +83,19 @@ export class LineWriter {
   }
 
   /**
-   * A job that is done needs no count.
+   * What is over, or was refused, needs no count any more: the next one has another writer.
    *
-   * @param {string} id
+   * @param {string} key
    * @param {Count} count
-   * @param {string | undefined} status
+   * @param {boolean} isOver
    */
-  #after(id, count, status) {
+  #after(key, count, isOver) {
     count.waiting -= 1;
-    const isOver = status !== undefined && status !== "queued" && status !== "processing";
-    if (isOver && count.waiting === 0 && this.#counts.get(id) === count) this.#counts.delete(id);
+    if (isOver && count.waiting === 0) this.#counts.delete(key);
   }
+}
+
+/** @param {string | undefined} status */
+function isOver(status) {
+  return status === "completed" || status === "failed" || status === "cancelled";
 }

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 const ROOT = resolve(import.meta.dirname, "../../../..");
 
 /** `MILEPOST_BINARY`, or what was built last. */
-function binary() {
+export function binary() {
   if (process.env.MILEPOST_BINARY) return process.env.MILEPOST_BINARY;
   const built = ["debug", "release"].map(profile => join(ROOT, "target", profile, "milepost")).filter(existsSync);
   if (built.length === 0) throw new Error("no milepost binary: cargo build, or set MILEPOST_BINARY");
