@@ -19,7 +19,11 @@ export async function work(url) {
 
 async function claim(url) {
   const body = JSON.stringify({ kinds: ["page"], worker: "pretender", lease_seconds: 30, wait_seconds: 30 });
-  const answer = await fetch(`${url}/jobs/claim`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  const answer = await fetch(`${url}/jobs/claim`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+  });
   return answer.status === 200 ? answer.json() : null;
 }
 

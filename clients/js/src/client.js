@@ -9,8 +9,8 @@ import { Tail } from "./tail.js";
  * @import { Change, Changes, Job, ListFilter, LogAnswer, NewJob, OnChange, WatchOptions } from "./types.js"
  *
  * @typedef {object} Options
- * @property {Record<string, string>} [headers] sent with every request. Streams are then read by fetch, since EventSource
- *   sends none
+ * @property {Record<string, string>} [headers] sent with every request. Streams are then read by fetch, since
+ *   EventSource sends none
  * @property {typeof fetch} [fetch] used instead of the global one
  * @property {number} [retrySeconds] for how long a request is sent again, when that is safe, while the service is away;
  *   30 if not given, 0: never
@@ -38,7 +38,7 @@ export class Milepost {
     if (url === undefined && page === undefined) throw new TypeError("Outside of a page the service's URL is needed");
     const absolute = new URL(url ?? "/", page).href;
     this.#requests = new Requests(absolute, { headers, fetch, retrySeconds, timeoutSeconds });
-    this.#slots = new Slots(streamsMax ?? (typeof window === "undefined" ? 64 : 4));
+    this.#slots = new Slots(streamsMax ?? (page === undefined ? 64 : 4));
     this.#feed = new Feed(this.#requests, this.#slots);
   }
 
@@ -67,12 +67,14 @@ export class Milepost {
 
   /**
    * @param {string} id
-   * @param {{logs?: number | "all", logsAfter?: number, input?: boolean, signal?: AbortSignal}} [options] how many of the
-   *   last lines, or those after which; the last 100 if not given
+   * @param {{logs?: number | "all", logsAfter?: number, input?: boolean, signal?: AbortSignal}} [options] how many of
+   *   the last lines, or those after which; the last 100 if not given
    * @returns {Promise<Job>}
    */
   read(id, { logs, logsAfter, input, signal } = {}) {
-    return this.#requests.send("GET", path(id, "", { logs, logs_after: logsAfter, input: input ? 1 : undefined }), { signal });
+    return this.#requests.send("GET", path(id, "", { logs, logs_after: logsAfter, input: input ? 1 : undefined }), {
+      signal,
+    });
   }
 
   /**
@@ -80,8 +82,8 @@ export class Milepost {
    *
    * @param {string} id
    * @param {Changes} changes
-   * @param {{attempt?: number, ifMatch?: number, signal?: AbortSignal}} [options] `attempt`: only if this is the current
-   *   one; `ifMatch`: only if the job has this version
+   * @param {{attempt?: number, ifMatch?: number, signal?: AbortSignal}} [options] `attempt`: only if this is the
+   *   current one; `ifMatch`: only if the job has this version
    * @returns {Promise<Job>} without `result`, unless it was changed
    */
   update(id, changes, { attempt, ifMatch, signal } = {}) {
@@ -155,7 +157,7 @@ export class Milepost {
   async *list({ status, kind, labels = {}, q, order, pageSize, signal } = {}) {
     const label = Object.entries(labels).map(pair => pair.join(":"));
     const filter = { status: [status ?? []].flat().join() || undefined, kind: [kind ?? []].flat().join() || undefined };
-    for (let cursor; cursor !== null; ) {
+    for (let cursor; cursor !== null;) {
       const query = { ...filter, q, order, limit: pageSize, cursor, label };
       /** @type {{jobs: Job[], next: string | null}} */
       const page = await this.#requests.send("GET", `/jobs${search(query)}`, { signal });
@@ -165,8 +167,8 @@ export class Milepost {
   }
 
   /**
-   * Tells how a job stands, now and at each change until it has ended, through failures of the network and restarts of the
-   * service. All jobs that are watched without their log share one connection for each hundred of them.
+   * Tells how a job stands, now and at each change until it has ended, through failures of the network and restarts of
+   * the service. All jobs that are watched without their log share one connection for each hundred of them.
    *
    * @param {string} id
    * @param {OnChange} onChange never called before `watchJob` has returned
@@ -248,10 +250,10 @@ export class Milepost {
       for (;;) {
         signal?.throwIfAborted();
         if (next) {
-          const { end, ...change } = /** @type {Change & {job: Job}} */ (next);
+          const told = /** @type {Change & {job: Job}} */ (next);
           next = null;
-          yield { ...change, end };
-          if (end) return;
+          yield told;
+          if (told.end) return;
         } else if (failure) {
           throw failure;
         } else {

@@ -13,9 +13,9 @@ const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 15_000;
 
 /**
- * What streams a client can have. Browsers open six connections to a host that speaks HTTP/1.1, for all pages together, and
- * a stream keeps one for itself: without a limit, watching would leave none for requests. And once one has shown that
- * streams do not work here, the others need not find out for themselves.
+ * What streams a client can have. Browsers open six connections to a host that speaks HTTP/1.1, for all pages together,
+ * and a stream keeps one for itself: without a limit, watching would leave none for requests. And once one has shown
+ * that streams do not work here, the others need not find out for themselves.
  */
 export class Slots {
   #pollUntil = 0;
@@ -56,12 +56,12 @@ export class Slots {
 }
 
 /**
- * Streams, for as long as that works and a slot is free; else polls, and tries streams again later. Ends with its signal, or
- * with an error that trying again does not help.
+ * Streams, for as long as that works and a slot is free; else polls, and tries streams again later. Ends with its
+ * signal, or with an error that trying again does not help.
  *
  * @param {object} connection
- * @param {(signal: AbortSignal) => Promise<void>} connection.stream resolves when it shall be opened again at once, rejects
- *   when it broke
+ * @param {(signal: AbortSignal) => Promise<void>} connection.stream resolves when it shall be opened again at once,
+ *   rejects when it broke
  * @param {(signal: AbortSignal, onAnswer: () => void) => Promise<void>} connection.poll until told to stop, or rejects
  * @param {(error: MilepostError) => void} connection.onTrouble
  * @param {Slots} connection.slots

@@ -4,7 +4,8 @@
 export class MilepostError extends Error {
   /**
    * @param {string} message
-   * @param {{status?: number, code?: string, problem?: Problem | null, retryAfterMs?: number | null, cause?: unknown}} [what]
+   * @param {{status?: number, code?: string, problem?: Problem | null, retryAfterMs?: number | null, cause?: unknown}}
+   *   [what]
    */
   constructor(message, { status = 0, code = "unreachable", problem = null, retryAfterMs = null, cause } = {}) {
     super(message, { cause });

@@ -1,4 +1,4 @@
-import { Milepost } from "./client.js";
+import { defaultClient } from "./default.js";
 
 export { Milepost } from "./client.js";
 export { MilepostError } from "./errors.js";
@@ -14,14 +14,6 @@ export { MilepostError } from "./errors.js";
  * @typedef {import("./types.js").Outcome} Outcome
  * @typedef {import("./types.js").Status} Status
  */
-
-/** @type {Milepost | undefined} */
-let ofThisPage;
-
-/** The service at the page's own origin: one client for all who ask, so that they share its connection. */
-export function defaultClient() {
-  return (ofThisPage ??= new Milepost());
-}
 
 /**
  * `Milepost.watchJob` of the service at the page's own origin.

@@ -1,5 +1,5 @@
 import { useCallback, useMemo, useState, useSyncExternalStore } from "react";
-import { defaultClient } from "./index.js";
+import { defaultClient } from "./default.js";
 
 /**
  * @import { Milepost, MilepostError } from "./index.js"
@@ -20,8 +20,8 @@ const NOTHING = { job: null, lines: [], error: null, isDone: false };
  * How a job stands, for as long as the component is there. All components share the client's connection.
  *
  * @param {string | null | undefined} id none: nothing is watched
- * @param {{client?: Milepost, logs?: boolean | number}} [options] the client: the service at the page's own origin if not
- *   given
+ * @param {{client?: Milepost, logs?: boolean | number}} [options] the client: the service at the page's own origin if
+ *   not given
  * @returns {JobState & {restart: () => void}} `restart` watches a job anew that has ended, as after a retry
  */
 export function useJob(id, { client, logs = false } = {}) {

@@ -10,7 +10,8 @@ const LONGEST_PAUSE_MS = 5_000;
 export class Requests {
   /**
    * @param {string} url
-   * @param {{headers?: Record<string, string>, fetch?: typeof globalThis.fetch, retrySeconds: number, timeoutSeconds: number}} options
+   * @param {{headers?: Record<string, string>, fetch?: typeof globalThis.fetch, retrySeconds: number, timeoutSeconds:
+   *   number}} options
    */
   constructor(url, { headers = {}, fetch, retrySeconds, timeoutSeconds }) {
     this.url = url.replace(/\/+$/, "");
@@ -33,13 +34,17 @@ export class Requests {
    * @param {Record<string, string>} [options.headers]
    * @param {AbortSignal} [options.signal]
    * @param {number} [options.waitMs] how long the service was asked to wait
-   * @param {boolean} [options.repeat] whether sending it twice does the same as once; if not, it is sent again only when
-   *   the service says that it did nothing
+   * @param {boolean} [options.repeat] whether sending it twice does the same as once; if not, it is sent again only
+   *   when the service says that it did nothing
    * @param {number} [options.retryMs]
    * @returns {Promise<any>}
    */
   async send(method, path, { body, headers, signal, waitMs = 0, repeat = true, retryMs = this.retryMs } = {}) {
-    const init = { method, headers: { ...this.headers, ...headers }, body: /** @type {string | undefined} */ (undefined) };
+    const init = {
+      method,
+      headers: { ...this.headers, ...headers },
+      body: /** @type {string | undefined} */ (undefined),
+    };
     if (body !== undefined) {
       init.headers = { "content-type": "application/json", ...init.headers };
       init.body = JSON.stringify(body);
@@ -78,7 +83,8 @@ export class Requests {
     } catch (error) {
       signal?.throwIfAborted();
       if (error instanceof MilepostError) throw error;
-      if (control.signal.aborted) throw new MilepostError(`No answer within ${timeoutMs} ms`, { code: "timeout", cause: error });
+      if (control.signal.aborted)
+        throw new MilepostError(`No answer within ${timeoutMs} ms`, { code: "timeout", cause: error });
       throw new MilepostError(`No answer from ${this.url}`, { cause: error });
     } finally {
       clearTimeout(timer);

@@ -3,8 +3,9 @@ import { EventParser } from "./sse.js";
 import { linked } from "./timing.js";
 
 /**
- * Streams of events until they break. There is one promise for each connection: whoever wants to be connected again, and
- * when, is for connection.js to say. EventSource would do that by itself, but gives up for good when a proxy answers 502.
+ * Streams of events until they break. There is one promise for each connection: whoever wants to be connected again,
+ * and when, is for connection.js to say. EventSource would do that by itself, but gives up for good when a proxy
+ * answers 502.
  *
  * @import { Requests } from "./requests.js"
  *
@@ -19,7 +20,7 @@ import { linked } from "./timing.js";
 const FIRST_EVENT_MS = 5_000;
 /** The service comments every 15 seconds; a connection that is silent for longer is dead. */
 const SILENT_MS = 40_000;
-/** EventSource tells nothing of comments, so a quiet stream is opened anew once in a while, to be sure that it lives. */
+/** EventSource tells nothing of comments, so a quiet stream is opened anew once in a while, in case it is dead. */
 const REFRESH_MS = 120_000;
 
 /**

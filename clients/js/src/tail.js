@@ -1,13 +1,13 @@
 import { stayConnected } from "./connection.js";
+import { isOld } from "./documents.js";
 import { jobNotFound } from "./errors.js";
-import { isOld } from "./feed.js";
 import { listen } from "./streams.js";
 import { linked, pause } from "./timing.js";
 
 /**
- * One job and its log: over a stream of its own, `GET /jobs/{id}/events`; by requests that wait, where streams do not work;
- * and when there is no connection left for that, by reading it whenever the feed has news, and every two seconds, since the
- * feed does not tell log lines alone. However a line comes, its number says whether it is new.
+ * One job and its log: over a stream of its own, `GET /jobs/{id}/events`; by requests that wait, where streams do not
+ * work; and when there is no connection left for that, by reading it whenever the feed has news, and every two seconds,
+ * since the feed does not tell log lines alone. However a line comes, its number says whether it is new.
  *
  * @import { Slots } from "./connection.js"
  * @import { MilepostError } from "./errors.js"
@@ -136,7 +136,7 @@ export class Tail {
 
   #leave() {
     this.#flush(false);
-this.#gone = jobNotFound(this.id);
+    this.#gone = jobNotFound(this.id);
     this.control.abort();
   }
 
@@ -214,7 +214,11 @@ this.#gone = jobNotFound(this.id);
     const isLater = !this.#job || !isOld(job, this.#job);
     this.#last ??= typeof this.logs === "number" ? Math.max(0, job.log_count - this.logs) : 0;
     while (this.#last < job.log_count) {
-      const page = await this.requests.send("GET", `${this.path}/logs?after=${this.#last}&limit=${PAGE_LINES}`, options);
+      const page = await this.requests.send(
+        "GET",
+        `${this.path}/logs?after=${this.#last}&limit=${PAGE_LINES}`,
+        options,
+      );
       if (page.lines.length === 0) break;
       this.#add(page.lines);
     }

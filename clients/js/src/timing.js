@@ -22,7 +22,7 @@ export function backoff(failures, first, most) {
  */
 export function pause(ms, signal) {
   return new Promise(resolve => {
-    const isBrowser = typeof window !== "undefined";
+    const isBrowser = typeof globalThis.addEventListener === "function";
     const end = () => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", end);

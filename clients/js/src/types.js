@@ -82,7 +82,8 @@
  * @property {number} [pageSize] how many are fetched at once, 1 to 500
  * @property {AbortSignal} [signal]
  *
- * @typedef {{type?: string, title?: string, status?: number, detail?: string, code?: string, [member: string]: any}} Problem
+ * @typedef {{type?: string, title?: string, status?: number, detail?: string, code?: string, [member: string]: any}}
+ *   Problem
  *
  * What comes with a change of a job that is watched.
  *

@@ -57,7 +57,13 @@ let browser;
 let site;
 before(async () => {
   const stdin = { contents: REACT, resolveDir: `${import.meta.dirname}/..` };
-  const bundled = await build({ stdin, bundle: true, write: false, format: "esm", define: { "process.env.NODE_ENV": '"development"' } });
+  const bundled = await build({
+    stdin,
+    bundle: true,
+    write: false,
+    format: "esm",
+    define: { "process.env.NODE_ENV": '"development"' },
+  });
   const script = bundled.outputFiles[0].text;
   site = await serveSite({
     "/watching.html": WATCHING,
@@ -92,10 +98,15 @@ for (const way of ["", "&no-event-source"]) {
     await service.die();
     await page.until("Object.values(told).every(({ errors }) => errors.length > 0)");
     await service.live();
-    await Promise.all(ids.map((id, at) => worker.update(id, at % 2 ? { status: "completed", result: at } : { status: "failed" })));
+    await Promise.all(
+      ids.map((id, at) => worker.update(id, at % 2 ? { status: "completed", result: at } : { status: "failed" })),
+    );
     await all("ends > 0");
     const ends = await page.run("Object.values(told).map(({ job, ends }) => [job.id, job.status, job.result, ends])");
-    assert.deepEqual(ends, ids.map((id, at) => [id, at % 2 ? "completed" : "failed", at % 2 ? at : null, 1]));
+    assert.deepEqual(
+      ends,
+      ids.map((id, at) => [id, at % 2 ? "completed" : "failed", at % 2 ? at : null, 1]),
+    );
     assert.equal(proxy.feeds.most, 1, "never a second one beside it");
     assert.ok(proxy.feeds.opened > opened);
     while (proxy.feeds.open > 0) await new Promise(setImmediate);
@@ -120,7 +131,10 @@ test("a page shows ten logs at once, and still has connections for what it asks"
   await Promise.all(ids.map(id => worker.update(id, { status: "cancelled", log: "line 4" })));
   await page.until("Object.values(told).every(({ ends }) => ends)");
   const lines = await page.run("Object.values(told).map(({ lines, job }) => [job.status, ...lines])");
-  assert.deepEqual(lines, ids.map(() => ["cancelled", "line 1", "line 2", "line 3", "line 4"]));
+  assert.deepEqual(
+    lines,
+    ids.map(() => ["cancelled", "line 1", "line 2", "line 3", "line 4"]),
+  );
   assert.deepEqual(page.errors, []);
   await page.close();
 });
@@ -151,4 +165,14 @@ test("components show jobs with the hook, through a restart and a retry", async 
   assert.deepEqual(page.errors, []);
   await page.close();
   proxy.stop();
+});
+
+test("a page of the service's own origin needs not say where it is", async () => {
+  await worker.ensure("own", { kind: "restyle", status: "processing" });
+  const page = await browser.open(`${service.url}/livez`);
+  const watched = page.run(`import("${site.url}/src/index.js").then(({ watchJob }) =>
+    new Promise(resolve => watchJob("own", (job, { end }) => end && resolve(job.result))))`);
+  await worker.update("own", { status: "completed", result: "mine" });
+  assert.equal(await watched, "mine");
+  await page.close();
 });

@@ -5,12 +5,12 @@ import { Proxy } from "./harness/proxy.js";
 import { Service } from "./harness/service.js";
 import { Watcher, range } from "./harness/watcher.js";
 
-const JOBS = 6;
-const APPENDS = 40;
+const JOBS = 4;
+const APPENDS = 30;
 
 /**
- * Workers and watchers behind a network that cuts, delays and duplicates, while the service is killed and started again.
- * A worker appends two lines at a time, now with its progress and now alone.
+ * Workers and watchers behind a network that cuts, delays and duplicates, while the service is killed and started
+ * again. A worker appends two lines at a time, now with its progress and now alone.
  *
  * @param {Milepost} client @param {number} number @param {(appends: number) => void} onAppend
  */
@@ -34,7 +34,10 @@ let watching;
 test("through cuts, delays, repeats and restarts: every line once, in order, and the right end", async () => {
   const service = await Service.start();
   const faults = { cuts: 0.15, delayMs: 20, duplicates: 0.15 };
-  const proxies = [await Proxy.start(service.url, faults), await Proxy.start(service.url, { ...faults, streamMs: 1_000 })];
+  const proxies = [
+    await Proxy.start(service.url, faults),
+    await Proxy.start(service.url, { ...faults, streamMs: 1_000 }),
+  ];
   const client = new Milepost(proxies[0].url);
   watching = new Milepost(proxies[1].url);
   let appends = 0;
@@ -55,11 +58,15 @@ test("through cuts, delays, repeats and restarts: every line once, in order, and
     const job = await client.read(whole.id, { logs: "all" });
     assert.deepEqual(job.logs, wanted, "and the service has each line once, too");
     for (const { job: last, ends } of [state, whole]) {
-      assert.deepEqual([last?.status, last?.result, last?.version, ends], ["completed", { number: at + 1 }, job.version, 1]);
+      assert.deepEqual(
+        [last?.status, last?.result, last?.version, ends],
+        ["completed", { number: at + 1 }, job.version, 1],
+      );
     }
   }
   const made = [];
-  for await (const { labels } of client.list({ kind: "restyle", order: "oldest", pageSize: 2 })) made.push(labels.number);
+  for await (const { labels } of client.list({ kind: "restyle", order: "oldest", pageSize: 2 }))
+    made.push(labels.number);
   assert.deepEqual(made.sort(), range(JOBS).map(String), "and each job once");
   assert.equal(restarts.length, 2);
   for (const { did } of proxies) assert.ok(did.cut > 10, JSON.stringify(did));

@@ -39,7 +39,10 @@ after(async () => {
 });
 
 test("the package has its modules and their types, and brings nothing else along", () => {
-  assert.deepEqual(readdirSync(join(clean, "node_modules")).filter(name => !name.startsWith(".")), ["milepost"]);
+  assert.deepEqual(
+    readdirSync(join(clean, "node_modules")).filter(name => !name.startsWith(".")),
+    ["milepost"],
+  );
   const installed = join(clean, "node_modules/milepost");
   assert.deepEqual(readdirSync(installed).sort(), ["README.md", "package.json", "src", "types"]);
   const modules = readdirSync(join(installed, "src")).map(name => name.replace(/\.js$/, ".d.ts"));
@@ -94,7 +97,9 @@ test("the README's pages show jobs", async () => {
     const react = await browser.open(`${site.url}/react.html`);
     await react.until(`document.querySelector("pre")?.innerText.trim() === "frame 1\\nframe 2"`);
     await worker.update("clip-2", { status: "failed", progress_pct: 50 });
-    await react.until(`document.querySelector("progress").value === 50 && document.querySelector("button").textContent === "Again"`);
+    await react.until(
+      `document.querySelector("progress").value === 50 && document.querySelector("button").textContent === "Again"`,
+    );
     await react.run(`document.querySelector("button").click()`);
     await react.until(`document.body.innerText.includes("queued")`);
     assert.deepEqual([plain.errors, react.errors], [[], []]);
@@ -119,7 +124,17 @@ test("a program in TypeScript that uses it is checked", async () => {
     await client.update(job.id, { status: "finished" });
     stop();`;
   writeFileSync(join(clean, "use.ts"), program);
-  const options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom", "use.ts"];
+  const options = [
+    "--noEmit",
+    "--strict",
+    "--target",
+    "es2022",
+    "--module",
+    "nodenext",
+    "--lib",
+    "es2022,dom",
+    "use.ts",
+  ];
   const tsc = join(PACKAGE, "node_modules/.bin/tsc");
   await run(tsc, [...options, "--types", ""], { cwd: clean }).catch(({ stdout }) => assert.fail(stdout));
 });

@@ -18,9 +18,11 @@ test("examples/page is started by one command, and its buttons do what they say"
     const words = await new Promise(resolve => createInterface(child.stdout).once("line", resolve));
     const url = words.replace("open ", "");
     const page = await browser.open(url);
-    const click = (/** @type {string} */ button) => page.run(`document.querySelector(${JSON.stringify(button)}).click()`);
+    const click = (/** @type {string} */ button) =>
+      page.run(`document.querySelector(${JSON.stringify(button)}).click()`);
     const row = (/** @type {number} */ number) => `document.getElementById("jobs").children[${number}]`;
-    const shows = (/** @type {string} */ text) => page.until(`${row(0)}?.querySelector("span").textContent === "${text}"`);
+    const shows = (/** @type {string} */ text) =>
+      page.until(`${row(0)}?.querySelector("span").textContent === "${text}"`);
     await click("#create");
     await page.until(`${row(0)}?.querySelector("progress").value > 0`);
     await click("#jobs .log");

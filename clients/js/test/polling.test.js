@@ -32,7 +32,14 @@ async function story(faults) {
   await service.restart();
   await worker.update("one", { status: "completed", result: 7, log: "bye" });
   await Promise.all([state, whole, last].map(watcher => watcher.ended()));
-  assert.deepEqual([state, whole, last].map(({ job, ends }) => [job?.result, ends]), [[7, 1], [7, 1], [7, 1]]);
+  assert.deepEqual(
+    [state, whole, last].map(({ job, ends }) => [job?.result, ends]),
+    [
+      [7, 1],
+      [7, 1],
+      [7, 1],
+    ],
+  );
   assert.deepEqual(whole.numbers, range(2006));
   assert.deepEqual(last.numbers, range(2003, 4));
 

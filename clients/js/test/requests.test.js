@@ -16,13 +16,21 @@ before(async () => {
 after(() => service.stop());
 
 test("a job is made, changed, ended, tried again and removed", async () => {
-  const job = await client.create({ kind: "restyle", input: { clip: "/v/1.mp4" }, labels: { user: "42" }, log: "made" });
+  const job = await client.create({
+    kind: "restyle",
+    input: { clip: "/v/1.mp4" },
+    labels: { user: "42" },
+    log: "made",
+  });
   assert.deepEqual([job.status, job.input, job.labels], ["queued", { clip: "/v/1.mp4" }, { user: "42" }]);
   const { id } = job;
   assert.equal((await client.update(id, { status: "processing", progress_pct: 30 })).progress_pct, 30);
   assert.equal((await client.appendLog(id, ["one", "two"], { pct: 40, stage: "Cutting", attempt: 1 })).log_count, 3);
   const found = await client.read(id, { logsAfter: 1, input: true });
-  assert.deepEqual([found.logs, found.progress_pct, found.stage, found.input], [["one", "two"], 40, "Cutting", { clip: "/v/1.mp4" }]);
+  assert.deepEqual(
+    [found.logs, found.progress_pct, found.stage, found.input],
+    [["one", "two"], 40, "Cutting", { clip: "/v/1.mp4" }],
+  );
   assert.equal((await client.cancel(id, { reason: "wrong clip" })).cancel_requested, true);
   assert.equal((await client.update(id, { status: "cancelled" })).outcome, "cancelled");
   assert.deepEqual([(await client.retry(id)).status, (await client.read(id, { logs: 0 })).attempt], ["queued", 2]);
@@ -40,9 +48,16 @@ test("a job of one's own id is made once", async () => {
 });
 
 test("lists are read to their end", async () => {
-  await Promise.all(range(7).map(number => client.create({ kind: "listed", labels: { user: "a:b", number: String(number) } })));
+  await Promise.all(
+    range(7).map(number => client.create({ kind: "listed", labels: { user: "a:b", number: String(number) } })),
+  );
   const jobs = [];
-  for await (const job of client.list({ kind: ["listed", "other"], status: "queued", labels: { user: "a:b" }, pageSize: 3 })) {
+  for await (const job of client.list({
+    kind: ["listed", "other"],
+    status: "queued",
+    labels: { user: "a:b" },
+    pageSize: 3,
+  })) {
     jobs.push(job);
   }
   assert.equal(jobs.length, 7);

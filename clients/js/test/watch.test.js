@@ -15,7 +15,11 @@ before(async () => {
 });
 after(() => service.stop());
 
-/** @param {Partial<Proxy>} faults @param {(proxy: Proxy, client: Milepost) => Promise<void>} story @param {object} [options] */
+/**
+ * @param {Partial<Proxy>} faults
+ * @param {(proxy: Proxy, client: Milepost) => Promise<void>} story
+ * @param {object} [options]
+ */
 async function behind(faults, story, options) {
   const proxy = await Proxy.start(service.url, faults);
   try {
@@ -55,7 +59,10 @@ test("a job with its log: each line once and in order, from the first or from th
   await worker.appendLog("log", ["line 4", "line 5"]);
   await worker.update("log", { status: "failed", error: { reason: "gpu" }, log: "line 6" });
   await Promise.all([whole.ended(), last.ended()]);
-  assert.deepEqual(whole.text, range(6).map(line => `line ${line}`));
+  assert.deepEqual(
+    whole.text,
+    range(6).map(line => `line ${line}`),
+  );
   assert.deepEqual(last.numbers, [3, 4, 5, 6]);
   assert.deepEqual([whole.job?.error, whole.ends, last.ends], [{ reason: "gpu" }, 1, 1]);
 });
@@ -90,10 +97,15 @@ test("fifty jobs are one connection, which is closed with the last of them", asy
     await Promise.all(ids.map(id => worker.update(id, { progress_pct: 10 })));
     await Promise.all(watchers.map(watcher => watcher.until(({ job }) => job?.progress_pct === 10)));
     await service.restart();
-    await Promise.all(ids.map((id, at) => worker.update(id, at % 2 ? { status: "completed", result: at } : { status: "failed" })));
+    await Promise.all(
+      ids.map((id, at) => worker.update(id, at % 2 ? { status: "completed", result: at } : { status: "failed" })),
+    );
     await Promise.all(watchers.map(watcher => watcher.ended()));
     const wanted = ids.map((_, at) => (at % 2 ? ["completed", at] : ["failed", null]));
-    assert.deepEqual(watchers.map(({ job }) => [job?.status, job?.result]), wanted);
+    assert.deepEqual(
+      watchers.map(({ job }) => [job?.status, job?.result]),
+      wanted,
+    );
     assert.ok(watchers.every(({ ends }) => ends === 1));
     assert.equal(proxy.feeds.most, 1);
     await closed(proxy);
@@ -139,19 +151,26 @@ test("a signal ends it, and nothing stays open", async () => {
 });
 
 test("more logs than connections are read over the shared one", async () => {
-  await behind({}, async (proxy, client) => {
-    const ids = range(8).map(number => `crowd-${number}`);
-    await Promise.all(ids.map(id => begin(id, { log: "line 1" })));
-    const watchers = ids.map(id => new Watcher(client, id, { logs: true }));
-    await Promise.all(watchers.map(watcher => watcher.until(({ lines }) => lines.length === 1)));
-    await Promise.all(ids.map(id => worker.appendLog(id, "line 2")));
-    await Promise.all(watchers.map(watcher => watcher.until(({ lines }) => lines.length === 2)));
-    await Promise.all(ids.map(id => worker.update(id, { status: "completed", log: "line 3", result: id })));
-    await Promise.all(watchers.map(watcher => watcher.ended()));
-    assert.deepEqual(watchers.map(({ job, numbers }) => [job?.result, numbers]), ids.map(id => [id, [1, 2, 3]]));
-    assert.deepEqual([proxy.tails.most, proxy.feeds.most], [3, 1]);
-    await closed(proxy);
-  }, { streamsMax: 4 });
+  await behind(
+    {},
+    async (proxy, client) => {
+      const ids = range(8).map(number => `crowd-${number}`);
+      await Promise.all(ids.map(id => begin(id, { log: "line 1" })));
+      const watchers = ids.map(id => new Watcher(client, id, { logs: true }));
+      await Promise.all(watchers.map(watcher => watcher.until(({ lines }) => lines.length === 1)));
+      await Promise.all(ids.map(id => worker.appendLog(id, "line 2")));
+      await Promise.all(watchers.map(watcher => watcher.until(({ lines }) => lines.length === 2)));
+      await Promise.all(ids.map(id => worker.update(id, { status: "completed", log: "line 3", result: id })));
+      await Promise.all(watchers.map(watcher => watcher.ended()));
+      assert.deepEqual(
+        watchers.map(({ job, numbers }) => [job?.result, numbers]),
+        ids.map(id => [id, [1, 2, 3]]),
+      );
+      assert.deepEqual([proxy.tails.most, proxy.feeds.most], [3, 1]);
+      await closed(proxy);
+    },
+    { streamsMax: 4 },
+  );
 });
 
 test("a job that was removed and made anew while nobody could see it is told as another one", async () => {
@@ -179,7 +198,8 @@ test("a job can be iterated over", async () => {
   let lines = 0;
   for await (const { job, lines: news, end } of worker.watch("iterated", { logs: true })) {
     lines += news.length;
-    if (lines === 1 && news.length === 1) await worker.update("iterated", { status: "completed", log: ["line 2", "line 3"] });
+    if (lines === 1 && news.length === 1)
+      await worker.update("iterated", { status: "completed", log: ["line 2", "line 3"] });
     assert.equal(end, end && job.done);
   }
   assert.equal(lines, 3);

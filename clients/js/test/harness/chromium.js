@@ -17,8 +17,8 @@ const FLAGS = [
 ];
 
 /**
- * Headless Chromium, told what to do over its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/), through
- * a pipe: messages that end with NUL, on the descriptors 3 and 4.
+ * Headless Chromium, told what to do over its DevTools protocol (https://chromedevtools.github.io/devtools-protocol/),
+ * through a pipe: messages that end with NUL, on the descriptors 3 and 4.
  */
 export class Chromium {
   #profile = mkdtempSync(join(tmpdir(), "milepost-chromium-"));
@@ -75,9 +75,10 @@ export class Chromium {
 
   async stop() {
     const gone = new Promise(resolve => this.#process.once("exit", resolve));
-    this.#process.kill("SIGKILL");
+    // Not killed: its own processes would live on for a while and write into its profile.
+    this.call("Browser.close").catch(() => {});
     await gone;
-    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   }
 }
 

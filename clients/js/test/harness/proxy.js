@@ -128,6 +128,8 @@ export class Proxy {
    */
   #send({ method, url, headers }, body, onAnswer, onError) {
     const { hostname, port } = this.upstream;
-    request({ hostname, port, method, path: url, headers, agent: this.#agent }, onAnswer).on("error", onError).end(body);
+    request({ hostname, port, method, path: url, headers, agent: this.#agent }, onAnswer)
+      .on("error", onError)
+      .end(body);
   }
 }

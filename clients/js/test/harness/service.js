@@ -46,11 +46,15 @@ export class Service {
   }
 
   async live() {
-    const child = spawn(binary(), ["serve", "--listen", `127.0.0.1:${this.port}`, "--store", join(this.#directory, "store")], {
-      stdio: ["ignore", "pipe", "pipe"],
-      // The service refuses MILEPOST_BINARY, which is none of its variables.
-      env: { PATH: process.env.PATH, MILEPOST_HTTP_CORS_ORIGINS: "*" },
-    });
+    const child = spawn(
+      binary(),
+      ["serve", "--listen", `127.0.0.1:${this.port}`, "--store", join(this.#directory, "store")],
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+        // The service refuses MILEPOST_BINARY, which is none of its variables.
+        env: { PATH: process.env.PATH, MILEPOST_HTTP_CORS_ORIGINS: "*" },
+      },
+    );
     this.#process = child;
     let words = "";
     child.stderr.on("data", data => (words += data));

@@ -2,7 +2,11 @@ import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize, resolve } from "node:path";
 
-const TYPES = /** @type {Record<string, string>} */ ({ ".html": "text/html", ".js": "text/javascript", ".css": "text/css" });
+const TYPES = /** @type {Record<string, string>} */ ({
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".css": "text/css",
+});
 
 /**
  * Serves pages that are given as text, and files of a directory, from an origin of its own.
@@ -16,7 +20,7 @@ export async function serveSite(pages, files = resolve(import.meta.dirname, "../
     const type = TYPES[extname(path)] ?? "text/html";
     try {
       const text = pages[path] ?? (await readFile(join(files, path)));
-      answer.writeHead(200, { "content-type": `${type}; charset=utf-8` }).end(text);
+      answer.writeHead(200, { "content-type": `${type}; charset=utf-8`, "access-control-allow-origin": "*" }).end(text);
     } catch {
       answer.writeHead(404).end();
     }
