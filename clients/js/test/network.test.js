@@ -17,6 +17,7 @@ const APPENDS = 30;
 async function work(client, number, onAppend) {
   const { id } = await client.create({ kind: "restyle", labels: { number: String(number) }, status: "processing" });
   const watchers = [new Watcher(watching, id), new Watcher(watching, id, { logs: true })];
+  everybody.push(...watchers);
   for (const append of range(APPENDS)) {
     const log = [`line ${2 * append - 1}`, `line ${2 * append}`];
     if (append % 3 === 0) await client.appendLog(id, log, { attempt: 1 });
@@ -30,14 +31,21 @@ async function work(client, number, onAppend) {
 
 /** @type {Milepost} */
 let watching;
+/** @type {Watcher[]} */
+const everybody = [];
 
-test("through cuts, delays, repeats and restarts: every line once, in order, and the right end", async () => {
+test("through cuts, delays, repeats and restarts: every line once, in order, and the right end", async t => {
   const service = await Service.start();
   const faults = { cuts: 0.15, delayMs: 20, duplicates: 0.15 };
   const proxies = [
     await Proxy.start(service.url, faults),
     await Proxy.start(service.url, { ...faults, streamMs: 1_000 }),
   ];
+  t.after(async () => {
+    for (const watcher of everybody) watcher.stop();
+    for (const proxy of proxies) proxy.stop();
+    await service.stop();
+  });
   const client = new Milepost(proxies[0].url);
   watching = new Milepost(proxies[1].url);
   let appends = 0;
@@ -71,6 +79,4 @@ test("through cuts, delays, repeats and restarts: every line once, in order, and
   assert.equal(restarts.length, 2);
   for (const { did } of proxies) assert.ok(did.cut > 10, JSON.stringify(did));
   assert.ok(proxies[0].did.duplicated > 10);
-  for (const proxy of proxies) proxy.stop();
-  await service.stop();
 });

@@ -10,14 +10,16 @@ describe("where streams do not work, plain requests tell the same", { concurrenc
     ["when a proxy refuses them", { refuses: /events/ }],
     ["when a proxy holds them back", { holdsBack: true }],
   ])) {
-    test(name, () => story(faults));
+    test(name, t => story(t, faults));
   }
 });
 
-/** @param {Partial<Proxy>} faults */
-async function story(faults) {
+/** @param {import("node:test").TestContext} t @param {Partial<Proxy>} faults */
+async function story(t, faults) {
   const service = await Service.start();
+  t.after(() => service.stop());
   const proxy = await Proxy.start(service.url, faults);
+  t.after(() => proxy.stop());
   const worker = new Milepost(service.url);
   const client = new Milepost(proxy.url);
   const ids = range(20).map(number => `many-${number}`);
@@ -48,6 +50,4 @@ async function story(faults) {
   await Promise.all(many.map(watcher => watcher.until(({ job }) => job)));
   await Promise.all(ids.map(id => worker.update(id, { status: "cancelled" })));
   await Promise.all(many.map(watcher => watcher.ended()));
-  proxy.stop();
-  await service.stop();
 }

@@ -56,6 +56,8 @@ export class Service {
       },
     );
     this.#process = child;
+    // When a test fails in a way that leaves it behind.
+    process.once("exit", () => child.kill("SIGKILL"));
     let words = "";
     child.stderr.on("data", data => (words += data));
     const lines = createInterface(child.stdout);
