@@ -23,6 +23,7 @@ import { linked, pause } from "./timing.js";
  * @property {Set<Listener>} listeners
  * @property {Job | null} job as it was told to listeners
  * @property {AbortController | null} final reads its end
+ * @property {boolean} isTroubled listeners were told that something is wrong, and not yet that it is over
  * @property {number} readAt
  * @property {boolean} isBusy
  */
@@ -83,7 +84,14 @@ export class Group {
   add(id, listener) {
     const entry = this.#entries.get(id);
     if (!entry) {
-      const fresh = { listeners: new Set([listener]), job: null, final: null, readAt: 0, isBusy: false };
+      const fresh = {
+        listeners: new Set([listener]),
+        job: null,
+        final: null,
+        isTroubled: false,
+        readAt: 0,
+        isBusy: false,
+      };
       this.#entries.set(id, fresh);
       this.#openSoon(OPEN_AFTER_MS);
       return;
@@ -124,7 +132,9 @@ export class Group {
   async #run() {
     this.#isRunning = true;
     const signal = this.#control.signal;
-    const onTrouble = (/** @type {MilepostError} */ error) => this.#all(listener => listener.onTrouble(error));
+    const onTrouble = (/** @type {MilepostError} */ error) => {
+      for (const entry of [...this.#entries.values()]) this.#trouble(entry, error);
+    };
     try {
       await stayConnected({
         signal,
@@ -138,18 +148,19 @@ export class Group {
       // Such as a proxy that lets nobody in: no job can be read. Whoever tries again gets another group.
       this.#control.abort();
       const told = error instanceof MilepostError ? error : new MilepostError(String(error), { cause: error });
-      this.#all(listener => listener.onGone(told));
+      for (const entry of [...this.#entries.values()]) this.#tell(entry, listener => listener.onGone(told));
     }
-  }
-
-  /** @param {(listener: Listener) => void} tell */
-  #all(tell) {
-    for (const entry of [...this.#entries.values()]) this.#tell(entry, tell);
   }
 
   /** @param {Entry} entry @param {(listener: Listener) => void} tell */
   #tell(entry, tell) {
     for (const listener of [...entry.listeners]) if (entry.listeners.has(listener)) tell(listener);
+  }
+
+  /** @param {Entry} entry @param {MilepostError} error */
+  #trouble(entry, error) {
+    entry.isTroubled = true;
+    this.#tell(entry, listener => listener.onTrouble(error));
   }
 
   /** @param {string[]} ids */
@@ -165,6 +176,7 @@ export class Group {
       await listen(this.requests, {
         path: this.#path([...this.#entries.keys()]),
         events: ["job", "deleted", "ready"],
+        isGreeted: true,
         signal: control.signal,
         onEvent: (event, data) => {
           if (event === "job") this.#told(data);
@@ -181,7 +193,11 @@ export class Group {
   #told(job) {
     const entry = this.#entries.get(job.id);
     if (!entry) return;
-    if (entry.job && isOld(job, entry.job)) return;
+    if (entry.job && isOld(job, entry.job)) {
+      if (!entry.isTroubled) return;
+      job = entry.job;
+    }
+    entry.isTroubled = false;
     entry.final?.abort();
     entry.final = null;
     if (job.done && !("result" in job)) {
@@ -220,7 +236,7 @@ export class Group {
         if (signal.aborted) return;
         if (!(error instanceof MilepostError)) throw error;
         if (!error.isTransient) return this.#tell(entry, listener => listener.onGone(error));
-        this.#tell(entry, listener => listener.onTrouble(error));
+        this.#trouble(entry, error);
         await pause(AGAIN_MS, signal);
       }
     }

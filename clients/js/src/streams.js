@@ -12,16 +12,20 @@ import { linked } from "./timing.js";
  * @typedef {object} Stream
  * @property {string} path
  * @property {string[]} events names of those that are wanted
+ * @property {boolean} isGreeted the service has something to tell at once
+ * @property {() => void} [onOpen]
  * @property {(event: string, data: any) => void} onEvent
  * @property {AbortSignal} signal
  */
 
 /** A stream that says nothing at first is held back by a proxy. */
-const FIRST_EVENT_MS = 5_000;
+const FIRST_WORD_MS = 5_000;
 /** The service comments every 15 seconds; a connection that is silent for longer is dead. */
 const SILENT_MS = 40_000;
 /** EventSource tells nothing of comments, so a quiet stream is opened anew once in a while, in case it is dead. */
 const REFRESH_MS = 120_000;
+/** One that has not told anything yet, since nothing is new, may be held back as well. */
+const UNTRIED_MS = 30_000;
 
 /**
  * Resolves when it is stopped, or shall be opened again at once; rejects when it breaks.
@@ -37,7 +41,7 @@ export function listen(requests, stream) {
 }
 
 /** @type {typeof listen} */
-function bySource(requests, { path, events, onEvent, signal }) {
+function bySource(requests, { path, events, isGreeted, onOpen, onEvent, signal }) {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return resolve();
     const source = new EventSource(requests.url + path);
@@ -50,11 +54,18 @@ function bySource(requests, { path, events, onEvent, signal }) {
       else resolve();
     };
     const stop = () => end();
-    let timer = setTimeout(() => end(heldBack()), FIRST_EVENT_MS);
+    let timer = setTimeout(() => end(heldBack()), FIRST_WORD_MS);
+    const refreshIn = (/** @type {number} */ ms) => {
+      clearTimeout(timer);
+      timer = setTimeout(stop, ms);
+    };
+    source.onopen = () => {
+      if (!isGreeted) refreshIn(UNTRIED_MS);
+      onOpen?.();
+    };
     for (const name of events) {
       source.addEventListener(name, event => {
-        clearTimeout(timer);
-        timer = setTimeout(stop, REFRESH_MS);
+        refreshIn(REFRESH_MS);
         onEvent(name, JSON.parse(event.data));
       });
     }
@@ -64,18 +75,18 @@ function bySource(requests, { path, events, onEvent, signal }) {
 }
 
 /** @type {typeof listen} */
-async function byFetch(requests, { path, events, onEvent, signal }) {
+async function byFetch(requests, { path, events, onOpen, onEvent, signal }) {
   const control = linked(signal);
-  let silentMs = FIRST_EVENT_MS;
-  let timer = setTimeout(control.abort, silentMs);
+  let isHeard = false;
+  let timer = setTimeout(control.abort, FIRST_WORD_MS);
   const parser = new EventParser((event, data) => {
-    silentMs = SILENT_MS;
     if (!control.signal.aborted && events.includes(event)) onEvent(event, JSON.parse(data));
   });
   try {
     const headers = { ...requests.headers, accept: "text/event-stream" };
     const response = await requests.fetch(requests.url + path, { headers, signal: control.signal });
     if (!response.ok) throw await errorOf(response);
+    onOpen?.();
     const decoder = new TextDecoder();
     const reader = response.body?.getReader();
     // Node's fetch may leave a read for ever that was under way when it was aborted.
@@ -83,14 +94,16 @@ async function byFetch(requests, { path, events, onEvent, signal }) {
     for (;;) {
       const { done, value } = (await reader?.read()) ?? { done: true };
       if (done) throw new MilepostError("The stream ended", { code: "stream_broken" });
-      parser.feed(decoder.decode(value, { stream: true }));
+      // The first bytes come at once, whether there are events or not.
+      isHeard = true;
       clearTimeout(timer);
-      timer = setTimeout(control.abort, silentMs);
+      timer = setTimeout(control.abort, SILENT_MS);
+      parser.feed(decoder.decode(value, { stream: true }));
     }
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof MilepostError) throw error;
-    if (control.signal.aborted && silentMs === FIRST_EVENT_MS) throw heldBack();
+    if (control.signal.aborted && !isHeard) throw heldBack();
     throw new MilepostError("The stream broke off", { code: "stream_broken", cause: error });
   } finally {
     clearTimeout(timer);
@@ -100,6 +113,7 @@ async function byFetch(requests, { path, events, onEvent, signal }) {
   }
 }
 
-function heldBack() {
-  return new MilepostError(`The stream said nothing for ${FIRST_EVENT_MS} ms`, { code: "stream_held_back" });
+/** What a proxy does that collects an answer before it passes it on. */
+export function heldBack() {
+  return new MilepostError("The stream does not tell what is new", { code: "stream_held_back" });
 }

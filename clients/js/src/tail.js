@@ -1,7 +1,7 @@
 import { stayConnected } from "./connection.js";
 import { isOld } from "./documents.js";
 import { jobNotFound } from "./errors.js";
-import { listen } from "./streams.js";
+import { heldBack, listen } from "./streams.js";
 import { linked, pause } from "./timing.js";
 
 /**
@@ -34,6 +34,7 @@ export class Tail {
   #isReset = false;
   /** There is something that the caller does not know. */
   #isNews = false;
+  #isTroubled = false;
   /** @type {MilepostError | null} */
   #gone = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -69,7 +70,10 @@ export class Tail {
         signal: this.control.signal,
         slots: this.slots,
         keep: KEEP_SLOTS,
-        onTrouble: this.onTrouble,
+        onTrouble: error => {
+          this.#isTroubled = true;
+          this.onTrouble(error);
+        },
         stream: signal => this.#stream(signal),
         poll: (signal, onAnswer) => this.#poll(signal, onAnswer),
       });
@@ -88,7 +92,10 @@ export class Tail {
       await listen(this.requests, {
         path: `${this.path}/events?logs=${logs}${since}`,
         events: ["job", "log", "dropped", "reset", "end"],
+        // Who comes back is told nothing if nothing is new.
+        isGreeted: since === "",
         signal,
+        onOpen: () => this.#isBack(),
         onEvent: (event, data) => {
           isHeard = true;
           this.#hear(event, data);
@@ -100,6 +107,19 @@ export class Tail {
       if (!isHeard && !signal.aborted) await this.#read(signal, 0);
       throw error;
     }
+    if (isHeard || signal.aborted) return;
+    // It has been quiet all the time: was there really nothing to tell?
+    const version = this.#job?.version;
+    await this.#read(signal, 0);
+    if (version !== this.#job?.version && !this.control.signal.aborted) throw heldBack();
+  }
+
+  /** What was wrong is over, and the caller must know that. */
+  #isBack() {
+    if (!this.#isTroubled) return;
+    this.#isTroubled = false;
+    this.#isNews = true;
+    this.#flush(false);
   }
 
   /** @param {string} event @param {any} data */
@@ -223,7 +243,8 @@ export class Tail {
       this.#add(page.lines);
     }
     if (isLater) this.#job = job;
-    this.#isNews ||= isLater || this.#lines.length > 0;
+    this.#isNews ||= isLater || this.#lines.length > 0 || this.#isTroubled;
+    this.#isTroubled = false;
     this.#flush(this.#isComplete);
   }
 }

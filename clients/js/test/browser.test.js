@@ -116,10 +116,11 @@ for (const way of ["", "&no-event-source"]) {
   });
 }
 
-test("a page shows ten logs at once, and still has connections for what it asks", async () => {
+test("a page shows ten logs at once through a bad network, and still has connections for what it asks", async () => {
+  const proxy = await Proxy.start(service.url, { cuts: 0.1, delayMs: 10, duplicates: 0.1, streamMs: 3_000 });
   const ids = range(10).map(number => `logs-${number}`);
   await Promise.all(ids.map(id => worker.ensure(id, { kind: "restyle", status: "processing", log: "line 1" })));
-  const page = await browser.open(`${site.url}/watching.html?url=${service.url}`);
+  const page = await browser.open(`${site.url}/watching.html?url=${proxy.url}`);
   await page.until("window.watch");
   await page.run(`${JSON.stringify(ids)}.forEach(id => watch(id, { logs: true }))`);
   await page.until("Object.values(told).every(({ lines }) => lines.length === 1)");
@@ -135,8 +136,10 @@ test("a page shows ten logs at once, and still has connections for what it asks"
     lines,
     ids.map(() => ["cancelled", "line 1", "line 2", "line 3", "line 4"]),
   );
+  assert.ok(proxy.did.cut > 0);
   assert.deepEqual(page.errors, []);
   await page.close();
+  proxy.stop();
 });
 
 test("components show jobs with the hook, through a restart and a retry", async () => {

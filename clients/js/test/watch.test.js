@@ -193,6 +193,23 @@ test("a job that was removed and made anew while nobody could see it is told as 
   });
 });
 
+test("that a service is away is told, and when it is back, even if nothing is new then", async () => {
+  await behind({}, async (proxy, client) => {
+    await begin("away");
+    const watchers = [false, true].map(logs => new Watcher(client, "away", { logs }));
+    await Promise.all(watchers.map(watcher => watcher.until(({ job }) => job)));
+    proxy.refuses = /./;
+    proxy.cutAll();
+    await Promise.all(watchers.map(watcher => watcher.until(({ errors }) => errors.length > 0)));
+    assert.ok(watchers.every(({ errors }) => errors.every(({ retrying }) => retrying)));
+    const calls = watchers.map(watcher => watcher.calls);
+    proxy.refuses = /^$/;
+    await Promise.all(watchers.map((watcher, at) => watcher.until(watcher => watcher.calls > calls[at])));
+    for (const watcher of watchers) watcher.stop();
+    assert.ok(watchers.every(({ job }) => job?.version === 1));
+  });
+});
+
 test("a job can be iterated over", async () => {
   await begin("iterated", { log: "line 1" });
   let lines = 0;
