@@ -30,13 +30,15 @@ export class Milepost {
   #feed;
 
   /**
-   * @param {string | URL} [url] where the service is; if not given, the origin of the page
+   * @param {string | URL} [url] where the service is; if not given, the origin of the page, and where there is none, what
+   *   `MILEPOST_URL` in the environment says, or http://127.0.0.1:8080
    * @param {Options} [options]
    */
   constructor(url, { headers, fetch, retrySeconds = 30, timeoutSeconds = 30, streamsMax } = {}) {
     const page = globalThis.location?.href;
-    if (url === undefined && page === undefined) throw new TypeError("Outside of a page the service's URL is needed");
-    const absolute = new URL(url ?? "/", page).href;
+    const { env } = /** @type {any} */ (globalThis).process ?? {};
+    const usual = page ? "/" : (env?.MILEPOST_URL ?? "http://127.0.0.1:8080");
+    const absolute = new URL(url ?? usual, page).href;
     this.#requests = new Requests(absolute, { headers, fetch, retrySeconds, timeoutSeconds });
     this.#slots = new Slots(streamsMax ?? (page === undefined ? 64 : 4));
     this.#feed = new Feed(this.#requests, this.#slots);

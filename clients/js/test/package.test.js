@@ -13,6 +13,11 @@ import { serveSite } from "./harness/site.js";
 
 const PACKAGE = resolve(import.meta.dirname, "..");
 const README = readFileSync(join(PACKAGE, "README.md"), "utf8");
+/** The example of the repository's README. */
+const BARS =
+  /^    import .*? from "milepost";\n(?:(?:    .*)?\n)+/m.exec(
+    readFileSync(join(PACKAGE, "../../README.md"), "utf8"),
+  )?.[0] ?? "";
 const run = promisify(execFile);
 
 /** The README's blocks of a language, with the address of the test's service. @param {string} language */
@@ -62,6 +67,10 @@ test("the README's programs print what it says", async () => {
 
 test("the README's pages show jobs", async () => {
   const [page] = blocks("html");
+  const bars = BARS.replace("http://127.0.0.1:8080", service.url).replace(
+    "milepost",
+    "/node_modules/milepost/src/index.js",
+  );
   const contents = `import { createRoot } from "react-dom/client";${blocks("jsx")[0]}
     createRoot(document.body).render(<Job id="clip-2" />);`;
   const bundled = await build({
@@ -77,6 +86,7 @@ test("the README's pages show jobs", async () => {
   const site = await serveSite(
     {
       "/page.html": page,
+      "/bars.html": `<!doctype html><progress id="clip-1" max="100"></progress><script type="module">${bars}</script>`,
       "/react.html": '<!doctype html><body><script type="module" src="/react.js"></script></body>',
       "/react.js": bundled.outputFiles[0].text,
     },
@@ -90,6 +100,8 @@ test("the README's pages show jobs", async () => {
     await worker.update("clip-1", { status: "processing", progress_pct: 30, log: ["frame 1", "frame 2"] });
     await plain.until(`document.getElementById("bar").value === 30`);
     await plain.until(`document.getElementById("log").textContent === "frame 1\\nframe 2\\n"`);
+    const many = await browser.open(`${site.url}/bars.html`);
+    await many.until(`document.querySelector("progress").value === 30`);
     await plain.run(`document.getElementById("cancel").click()`);
     for await (const { job } of worker.watch("clip-1")) if (job.cancel_requested) break;
 
@@ -102,7 +114,7 @@ test("the README's pages show jobs", async () => {
     );
     await react.run(`document.querySelector("button").click()`);
     await react.until(`document.body.innerText.includes("queued")`);
-    assert.deepEqual([plain.errors, react.errors], [[], []]);
+    assert.deepEqual([plain.errors, many.errors, react.errors], [[], [], []]);
   } finally {
     await browser.stop();
     site.stop();

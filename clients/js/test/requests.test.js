@@ -38,6 +38,13 @@ test("a job is made, changed, ended, tried again and removed", async () => {
   await assert.rejects(client.read(id), { name: "MilepostError", status: 404, code: "job_not_found" });
 });
 
+test("a client that is not told where the service is asks the environment", async t => {
+  process.env.MILEPOST_URL = service.url;
+  t.after(() => delete process.env.MILEPOST_URL);
+  const { id } = await new Milepost().create({ kind: "restyle" });
+  assert.equal((await client.read(id)).id, id);
+});
+
 test("a job of one's own id is made once", async () => {
   const [one, other] = await Promise.all(range(2).map(() => client.ensure("mine", { kind: "short" })));
   assert.equal(one.created_at, other.created_at);
