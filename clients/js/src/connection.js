@@ -11,6 +11,8 @@ const POLLING_MS_MAX = 300_000;
 /** The service asks for up to two seconds after a break (`push.retry_milliseconds`). */
 const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 15_000;
+/** What is asked for with Retry-After is done, up to this. */
+const ASKED_MS_MAX = 60_000;
 
 /**
  * What streams a client can have. Browsers open six connections to a host that speaks HTTP/1.1, for all pages together,
@@ -72,10 +74,13 @@ export async function stayConnected({ stream, poll, onTrouble, slots, keep, sign
   /** In a row, which says how long to pause; and of those, what speaks against streams. */
   let failures = 0;
   let brokenStreams = 0;
+  /** For how long the service wants to be left alone. */
+  let askedMs = 0;
   /** @param {unknown} error @param {boolean} wasSteady */
   const failed = (error, wasSteady) => {
     if (!(error instanceof MilepostError && error.isTransient)) throw error;
     failures = wasSteady ? 1 : failures + 1;
+    askedMs = Math.min(error.retryAfterMs ?? 0, ASKED_MS_MAX);
     onTrouble(error);
   };
   while (!signal.aborted) {
@@ -115,6 +120,6 @@ export async function stayConnected({ stream, poll, onTrouble, slots, keep, sign
         polling.abort();
       }
     }
-    await pause(backoff(failures, FIRST_PAUSE_MS, LONGEST_PAUSE_MS), signal);
+    await pause(Math.max(askedMs, backoff(failures, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)), signal);
   }
 }
