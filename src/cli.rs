@@ -1,7 +1,7 @@
 //! The command line: what may be asked of the program, and everything it does but serving.
 //!
-//! Promises: exit code 0 when what was asked is done, 64 for a bad command line or configuration, 1 otherwise; stdout
-//! carries only what was asked for.
+//! Promises: exit code 0 when what was asked is done, 64 for a bad command line or configuration, 1 otherwise, and that
+//! of the command for `run`; stdout carries only what was asked for.
 
 mod healthcheck;
 mod transfer;
@@ -21,6 +21,8 @@ use crate::{
     app::{StartError, StopError},
     config::{self, Config, Flags, Problems},
     http,
+    run,
+    run::{ClaimOptions, FlushOptions, RunError, RunOptions},
     tasks::Death,
     telemetry::TelemetryError,
 };
@@ -48,6 +50,12 @@ pub struct Cli {
 pub enum Command {
     /// Serve jobs over HTTP until SIGTERM or SIGINT
     Serve,
+    /// Run a command and track it as a job: its lines, its progress, its end
+    Run(Box<RunOptions>),
+    /// Claim queued jobs, and run a command for each
+    Claim(Box<ClaimOptions>),
+    /// Send what earlier runs could not tell a service that was away
+    Flush(FlushOptions),
     /// Look whether the configuration is fine, and say all that is not
     CheckConfig,
     /// Print every key of the configuration with its default
@@ -113,6 +121,9 @@ pub enum CliError {
     /// The service is not ready.
     #[error(transparent)]
     Unwell(#[from] Unwell),
+    /// A command could not be run, or a service not be asked.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// Jobs could not be brought out of the store or into it.
     #[error(transparent)]
     Transfer(#[from] TransferError),
@@ -128,6 +139,7 @@ impl CliError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) => Cli::USAGE.into(),
+            Self::Run(error) => error.exit_code().into(),
             Self::Telemetry(_)
             | Self::System { .. }
             | Self::Start(_)
@@ -166,12 +178,15 @@ impl Cli {
         Config::load(&flags, env::vars_os())
     }
 
-    /// Does what was asked, but for serving, which `main` does.
+    /// Does what was asked, but for serving, which `main` does; the code to exit with.
     ///
     /// # Errors
     /// Why it could not.
-    pub fn run(&self, serve: impl FnOnce(Config) -> Result<(), CliError>) -> Result<(), CliError> {
-        match &self.command {
+    pub fn run(&self, serve: impl FnOnce(Config) -> Result<(), CliError>) -> Result<ExitCode, CliError> {
+        let done: Result<(), CliError> = match &self.command {
+            Command::Run(options) => return Ok(run::run(options)?),
+            Command::Claim(options) => return Ok(run::claim(options)?),
+            Command::Flush(options) => return Ok(run::flush(options)?),
             Command::Serve => serve(self.config()?),
             Command::CheckConfig => self.config().map_err(CliError::from).and_then(|_| say("configuration is fine")),
             Command::DefaultConfig => say(config::DEFAULTS.trim_end()),
@@ -187,7 +202,8 @@ impl Cli {
                 transfer::backup(&self.config()?, file)?;
                 say(format_args!("backed up to {}", file.display()))
             }
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     // A panic has been logged; what is left to say is the exit code.
     let ended = panic::catch_unwind(|| cli.run(serve)).unwrap_or(Err(CliError::Panic));
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             cli::complain(&error);
             error.exit_code()

@@ -34,6 +34,7 @@ mod random;
 mod read;
 mod readme;
 mod replicas;
+mod run;
 mod stats;
 mod stream;
 mod wait;

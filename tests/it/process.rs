@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::harness::postgres;
 
 /// The program, without what the environment of the tests may say to it.
-fn milepost(arguments: &[&str]) -> Command {
+pub(crate) fn milepost(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MILEPOST_") {
@@ -34,15 +34,19 @@ fn said(output: &Output, code: i32) -> String {
 }
 
 /// A service that runs; killed when it is dropped.
-struct Service {
+pub(crate) struct Service {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Service {
     fn start(store: impl AsRef<OsStr>, variables: &[(&str, &str)]) -> Self {
-        let mut command = milepost(&["serve", "--listen", "127.0.0.1:0", "--store", store.as_ref().to_str().unwrap()]);
+        Self::start_at("127.0.0.1:0", store, variables)
+    }
+
+    pub(crate) fn start_at(listen: &str, store: impl AsRef<OsStr>, variables: &[(&str, &str)]) -> Self {
+        let mut command = milepost(&["serve", "--listen", listen, "--store", store.as_ref().to_str().unwrap()]);
         command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -66,7 +70,7 @@ impl Service {
         stream
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> (u16, String) {
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> (u16, String) {
         let body = body.to_string();
         let length = body.len();
         let mut stream = self.begin(&format!(
@@ -78,7 +82,7 @@ impl Service {
         (answer[9..12].parse().unwrap(), answer)
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
