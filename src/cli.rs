@@ -21,6 +21,7 @@ use crate::{
     app::{StartError, StopError},
     config::{self, Config, Flags, Problems},
     http,
+    people::{self, CancelOptions, ListOptions, LogsOptions, PeopleError, RetryOptions, WatchOptions},
     run,
     run::{ClaimOptions, FlushOptions, RunError, RunOptions},
     tasks::Death,
@@ -56,6 +57,16 @@ pub enum Command {
     Claim(Box<ClaimOptions>),
     /// Send what earlier runs could not tell a service that was away
     Flush(FlushOptions),
+    /// Show how jobs go on until they are done; exits with 0: completed, 1: failed, 2: cancelled, 3: not there
+    Watch(WatchOptions),
+    /// Print the log of a job
+    Logs(LogsOptions),
+    /// List jobs, the last created first
+    Ls(ListOptions),
+    /// Ask a job to end
+    Cancel(CancelOptions),
+    /// Send a done job back to the queue
+    Retry(RetryOptions),
     /// Look whether the configuration is fine, and say all that is not
     CheckConfig,
     /// Print every key of the configuration with its default
@@ -124,6 +135,9 @@ pub enum CliError {
     /// A command could not be run, or a service not be asked.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A service could not be asked.
+    #[error(transparent)]
+    People(#[from] PeopleError),
     /// Jobs could not be brought out of the store or into it.
     #[error(transparent)]
     Transfer(#[from] TransferError),
@@ -140,6 +154,7 @@ impl CliError {
         match self {
             Self::Config(_) => Cli::USAGE.into(),
             Self::Run(error) => error.exit_code().into(),
+            Self::People(error) => error.exit_code().into(),
             Self::Telemetry(_)
             | Self::System { .. }
             | Self::Start(_)
@@ -187,6 +202,11 @@ impl Cli {
             Command::Run(options) => return Ok(run::run(options)?),
             Command::Claim(options) => return Ok(run::claim(options)?),
             Command::Flush(options) => return Ok(run::flush(options)?),
+            Command::Watch(options) => return Ok(people::watch(options)?),
+            Command::Logs(options) => return Ok(people::logs(options)?),
+            Command::Ls(options) => return Ok(people::list(options)?),
+            Command::Cancel(options) => return Ok(people::cancel(options)?),
+            Command::Retry(options) => return Ok(people::retry(options)?),
             Command::Serve => serve(self.config()?),
             Command::CheckConfig => self.config().map_err(CliError::from).and_then(|_| say("configuration is fine")),
             Command::DefaultConfig => say(config::DEFAULTS.trim_end()),

@@ -15,7 +15,7 @@
 //! an end), [`telemetry`] (the service's own log), [`descriptors`] (open files), `sync` (where tasks meet) and [`config`]. [`app`]
 //! puts the service together from these, and [`cli`] is the command line around it.
 //!
-//! [`run`] speaks to a service from outside, through [`client`], and knows nothing of the above.
+//! [`run`] and [`people`] are commands that speak to a service from outside, through [`client`]; they know nothing of the above.
 //!
 //! To read the code, begin with [`job::Job::apply`], go on with [`store::JobStore`] and [`engine::Engine`], and end with
 //! [`http::router`] and [`app::App::start`].
@@ -34,6 +34,7 @@ pub mod http;
 mod interleavings;
 pub mod job;
 pub mod metrics;
+pub mod people;
 pub mod publish;
 pub mod run;
 pub mod store;

@@ -46,7 +46,7 @@ fn the_tour_with_curl_prints_what_it_says() {
 }
 
 /// The commands of the README and what it says they print.
-fn steps(readme: &str) -> Vec<(String, String)> {
+pub(crate) fn steps(readme: &str) -> Vec<(String, String)> {
     let mut steps: Vec<(String, Vec<&str>)> = Vec::new();
     let mut open = false;
     for line in readme.lines() {

@@ -2,6 +2,7 @@
 
 mod claim;
 mod outages;
+mod people;
 mod progress;
 mod terminal;
 

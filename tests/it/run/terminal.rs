@@ -129,3 +129,21 @@ fn progress_bars_and_keys_work_as_without_us() {
     terminal.line("echo still here");
     terminal.until("\nstill here");
 }
+
+#[test]
+fn jobs_are_watched_as_bars_that_are_drawn_over() {
+    let place = Place::new();
+    let terminal = Terminal::new(&place);
+    for id in ["one", "two"] {
+        place.call("PUT", &format!("/jobs/{id}"), &json!({"kind": "k", "status": "processing"}));
+    }
+    terminal.line("clear; $PROGRAM watch one two; echo code=$?");
+    terminal.until("two  ░");
+    place.call("PATCH", "/jobs/one", &json!({"progress_pct": 50, "stage": "試験\u{200b}".repeat(20)}));
+    terminal.until("one  ████████████░░░░░░░░░░░░  50%  processing  試験");
+    place.call("PATCH", "/jobs/one", &json!({"status": "completed"}));
+    place.call("PATCH", "/jobs/two", &json!({"status": "completed"}));
+    let shown = terminal.until("code=0");
+    assert_eq!(shown.matches("one  ").count(), 1, "{shown}");
+    assert_eq!(shown.matches("two  ").count(), 1, "{shown}");
+}
