@@ -48,6 +48,8 @@ class Service:
             command = [str(binary()), "serve", "--listen", f"127.0.0.1:{self.port}", "--store", str(self.directory / "data")]
             # What is meant for the tests is none of its configuration.
             env = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
+            # Leases run out from the start on, or no test could lose one.
+            env["MILEPOST_SWEEP_START_GRACE_SECONDS"] = "0"
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
