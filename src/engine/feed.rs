@@ -55,7 +55,7 @@ impl Moved {
     pub fn weight(&self) -> usize {
         const FIXED: usize = 128;
         let label = |(key, value): (&LabelKey, &LabelValue)| key.as_str().len() + value.as_str().len() + FIXED;
-        let labels = |(_, labels): &(Statuses, Labels)| FIXED + labels.iter().map(label).sum::<usize>();
+        let labels = |span: &Span| FIXED + span.labels.iter().map(label).sum::<usize>();
         let gone = if self.gone.is_some() { 2 * FIXED } else { 0 };
         size_of::<Self>() + self.past.relabelled.iter().map(labels).sum::<usize>() + gone
     }
@@ -85,7 +85,16 @@ pub struct Past {
     /// Since its labels were last changed.
     statuses: Statuses,
     /// Before that, by its labels of the time.
-    relabelled: Vec<(Statuses, Labels)>,
+    relabelled: Vec<Span>,
+}
+
+/// How a job stood for as long as it had these labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span {
+    statuses: Statuses,
+    labels: Labels,
+    /// They were changed then, and not the job deleted.
+    is_followed: bool,
 }
 
 impl Past {
@@ -94,22 +103,42 @@ impl Past {
         self.statuses.add(status);
     }
 
-    /// Adds that it had these labels up to here.
-    pub fn had(&mut self, labels: Labels) {
+    /// Adds that it had these labels up to here: it was deleted.
+    pub fn ended(&mut self, labels: Labels) {
+        self.had(labels, false);
+    }
+
+    /// Adds that it had these labels up to here: it has others since.
+    pub fn relabelled(&mut self, labels: Labels) {
+        self.had(labels, true);
+    }
+
+    fn had(&mut self, labels: Labels, is_followed: bool) {
         let stood = std::mem::take(&mut self.statuses);
         // However often a job's labels change back and forth, it is there once with each of them.
-        match self.relabelled.iter_mut().find(|(_, had)| *had == labels) {
-            Some((statuses, _)) => statuses.0 |= stood.0,
-            None => self.relabelled.push((stood, labels)),
+        match self.relabelled.iter_mut().find(|span| span.labels == labels) {
+            Some(span) => {
+                span.statuses.0 |= stood.0;
+                span.is_followed |= is_followed;
+            }
+            None => self.relabelled.push(Span { statuses: stood, labels, is_followed }),
         }
     }
 
-    /// Whether it ever stood in one of these statuses with all of these labels; `now`: the labels it has. No statuses:
+    /// Whether it may have stood in one of these statuses with all of these labels; `now`: the labels it has. No statuses:
     /// any of them.
+    ///
+    /// A job is read after its page. If its labels have changed in between, those it had when it left a status are not known any
+    /// more. So whoever asks for labels is told when a job loses them, whatever its status was then.
     pub fn has_fitted(&self, statuses: &[Status], labels: &[(LabelKey, LabelValue)], now: Option<&Labels>) -> bool {
-        let last = now.map(|labels| (&self.statuses, labels));
-        let mut spans = self.relabelled.iter().map(|(statuses, labels)| (statuses, labels)).chain(last);
-        spans.any(|(stood, had)| stood.has_any(statuses) && labels.iter().all(|(key, value)| had.has(key, value)))
+        let have = |had: &Labels| labels.iter().all(|(key, value)| had.has(key, value));
+        let stands = now.is_some_and(|now| self.statuses.has_any(statuses) && have(now));
+        let mut spans = self.relabelled.iter();
+        stands
+            || spans.any(|span| {
+                let may_have_stood = span.is_followed && !labels.is_empty();
+                (may_have_stood || span.statuses.has_any(statuses)) && have(&span.labels)
+            })
     }
 }
 
@@ -147,7 +176,7 @@ mod tests {
         let mut past = Past::default();
         assert!(!past.has_fitted(&[], &[], Some(&Labels::default())), "one that was made has no past");
         past.stood(Status::Queued);
-        past.had(labels("1"));
+        past.ended(labels("1"));
         past.stood(Status::Processing);
         let fitted = |statuses: &[Status], user: &str| past.has_fitted(statuses, &[label(user)], Some(&labels("2")));
         assert!(fitted(&[Status::Queued], "1") && fitted(&[Status::Processing], "2"));
@@ -156,11 +185,17 @@ mod tests {
         assert!(fitted(&[Status::Failed, Status::Queued], "1") && !fitted(&[Status::Failed], "1"));
         assert!(past.has_fitted(&[Status::Queued], &[], None));
         let mut again = past.clone();
-        again.had(labels("2"));
+        again.ended(labels("2"));
         again.stood(Status::Failed);
-        again.had(labels("1"));
+        again.ended(labels("1"));
         assert_eq!(again.relabelled.len(), 2, "labels that it had before are not kept twice");
         assert!(again.has_fitted(&[Status::Failed], &[label("1")], None));
         assert!(!past.has_fitted(&[Status::Processing], &[], None), "what it is now says nothing of one that is gone");
+        let mut moved = Past::default();
+        moved.stood(Status::Queued);
+        moved.relabelled(labels("1"));
+        assert!(moved.has_fitted(&[Status::Failed], &[label("1")], None), "it may have failed with that label");
+        assert!(!moved.has_fitted(&[Status::Failed], &[label("2")], None));
+        assert!(!moved.has_fitted(&[Status::Failed], &[], None), "where labels do not matter its statuses are known");
     }
 }

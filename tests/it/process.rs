@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 
 use crate::harness::postgres;
 
-/// The program, without what the environment of the tests may say to it.
+/// The program, without what the environment of the tests may say to it, and with no signal ignored because the tests were
+/// started so, as by nohup.
 pub(crate) fn milepost(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
+    let mut command = Command::new("env");
+    command.args(["--default-signal", env!("CARGO_BIN_EXE_milepost")]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MILEPOST_") {
             command.env_remove(name);

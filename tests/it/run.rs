@@ -252,10 +252,8 @@ fn signals_are_passed_on_and_told() {
     assert_eq!(running.end(), Some(7));
     // As with nohup.
     let script = "trap '' HUP; exec \"$0\" run --kind k --id nohup -- sh -c 'kill -HUP $$; echo still'";
-    let mut command = place.milepost(&[]);
-    let program = command.get_program().to_owned();
-    command = Command::new("sh");
-    command.args(["-c", script]).arg(program).env("MILEPOST_URL", place.url());
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_milepost")]).env("MILEPOST_URL", place.url());
     assert_eq!(command.output().unwrap().stdout, b"still\n");
 }
 

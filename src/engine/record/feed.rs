@@ -119,11 +119,11 @@ impl Gathered {
             How::Changed(status) => moved.past.stood(stood(entry, status)?),
             How::Relabelled(status, labels) => {
                 moved.past.stood(stood(entry, status)?);
-                moved.past.had(had(entry, &labels)?);
+                moved.past.relabelled(had(entry, &labels)?);
             }
             How::Deleted { status, labels, id, kind } => {
                 moved.past.stood(stood(entry, status)?);
-                moved.past.had(had(entry, &labels)?);
+                moved.past.ended(had(entry, &labels)?);
                 moved.gone = Some(Box::new(what_is_gone(entry, &id, &kind)?));
             }
         }
