@@ -82,7 +82,7 @@ pub enum RunError {
         fault: String,
     },
     /// Runs are left whose service is away.
-    #[error("{0} runs are left on the disk: their service is away")]
+    #[error("left on the disk, as the service is away: {0} (runs)")]
     StillLeft(usize),
 }
 

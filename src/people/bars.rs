@@ -89,6 +89,17 @@ pub(super) struct Bars {
 }
 
 impl Bars {
+    /// Takes them from the terminal: something else is to be written.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        if self.drawn == 0 {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        write!(stdout, "\u{1b}[{}A\r\u{1b}[J", self.drawn)?;
+        self.drawn = 0;
+        stdout.flush()
+    }
+
     pub(super) fn draw(&mut self, rows: &[Row]) -> io::Result<()> {
         let stdout = io::stdout();
         let columns = tcgetwinsize(&stdout).map_or(COLUMNS, |size| usize::from(size.ws_col));

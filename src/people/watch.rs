@@ -75,7 +75,11 @@ pub(super) async fn watch(mut client: Client, ids: &[String]) -> Result<ExitCode
         };
         match seen {
             Ok(()) => break,
-            Err(PeopleError::Client(error)) => patience.wait(error).await?,
+            Err(PeopleError::Client(error)) => {
+                // It says so in their place, and they are drawn anew below.
+                watch.clear()?;
+                patience.wait(error).await?;
+            }
             Err(other) => return Err(other),
         }
     }
@@ -112,6 +116,11 @@ impl Watch {
             say(self.rows[at].line())?;
         }
         Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), PeopleError> {
+        let Some(bars) = &mut self.bars else { return Ok(()) };
+        bars.clear().map_err(|cause| PeopleError::System { what: "stdout", cause })
     }
 
     fn draw(&mut self) -> Result<(), PeopleError> {

@@ -142,6 +142,14 @@ impl Child {
         }
     }
 
+    /// Whether it has ended as by Ctrl-C, which at a terminal goes to it alone.
+    pub(super) fn was_interrupted(&self, exit: Exit) -> bool {
+        let interrupt = Signal::INT.as_raw();
+        self.has_group
+            && self.terminal.is_some()
+            && (exit == Exit::Signal(interrupt) || exit == Exit::Code(128 + interrupt))
+    }
+
     /// Tells it to end.
     pub(super) fn terminate(&self) {
         self.send(Signal::TERM);

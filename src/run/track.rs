@@ -212,6 +212,11 @@ impl Track<'_> {
                 }
             }
         };
+        if self.policy.gives_back && stop.is_none() && child.was_interrupted(exit) {
+            *stop = Some(Stop::GivenBack);
+            // What it has started may not have heard of it.
+            child.terminate();
+        }
         if is_dying {
             // What it has started has the rest of the grace.
             select! {

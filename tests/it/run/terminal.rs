@@ -132,7 +132,7 @@ fn progress_bars_and_keys_work_as_without_us() {
 
 #[test]
 fn jobs_are_watched_as_bars_that_are_drawn_over() {
-    let place = Place::new();
+    let mut place = Place::new();
     let terminal = Terminal::new(&place);
     for id in ["one", "two"] {
         place.call("PUT", &format!("/jobs/{id}"), &json!({"kind": "k", "status": "processing"}));
@@ -141,9 +141,30 @@ fn jobs_are_watched_as_bars_that_are_drawn_over() {
     terminal.until("two  ░");
     place.call("PATCH", "/jobs/one", &json!({"progress_pct": 50, "stage": "試験\u{200b}".repeat(20)}));
     terminal.until("one  ████████████░░░░░░░░░░░░  50%  processing  試験");
+    // What is said in between takes their place.
+    place.kill();
+    terminal.until("waiting for the service");
+    place.revive();
+    terminal.until("one  ████████████░░░░░░░░░░░░  50%  processing  試験");
     place.call("PATCH", "/jobs/one", &json!({"status": "completed"}));
     place.call("PATCH", "/jobs/two", &json!({"status": "completed"}));
     let shown = terminal.until("code=0");
     assert_eq!(shown.matches("one  ").count(), 1, "{shown}");
     assert_eq!(shown.matches("two  ").count(), 1, "{shown}");
+}
+
+#[test]
+fn ctrl_c_stops_who_claims_and_gives_its_job_back() {
+    let place = Place::new();
+    let terminal = Terminal::new(&place);
+    for (id, script) in [("one", "exec sleep 100"), ("two", "trap 'exit 130' INT; sleep 100 & wait")] {
+        place.call("PUT", &format!("/jobs/{id}"), &json!({"kind": id}));
+        let command = format!("$PROGRAM claim --kind {id} -- sh -c \"echo ready-{id}; {script}\"; echo code-{id}=$?");
+        terminal.line(&command);
+        terminal.until(&format!("\nready-{id}"));
+        terminal.key("C-c");
+        terminal.until(&format!("code-{id}=0"));
+        let job = place.job(id);
+        assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(2)));
+    }
 }
