@@ -22,6 +22,8 @@ class UnreliableNetwork:
     def __init__(self, port: int, seed: int) -> None:
         self._upstream = ("127.0.0.1", port)
         self._random = random.Random(seed)
+        #: Dealt like cards, so that all of them happen among a few requests.
+        self._modes: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.happened: Counter[str] = Counter()
@@ -60,7 +62,9 @@ class UnreliableNetwork:
         with contextlib.suppress(OSError, ValueError), connection:
             while request := _message(connection):
                 with self._lock:
-                    mode = self._random.choice(MODES)
+                    if not self._modes:
+                        self._modes = self._random.sample(MODES, len(MODES))
+                    mode = self._modes.pop()
                     seconds = self._random.uniform(0.0, 0.2)
                     self.happened[mode] += 1
                 if mode == "cut before":
