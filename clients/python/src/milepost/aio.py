@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Callable, cast
 import httpx
 
 from . import routes
-from .errors import JobNotFound, MilepostError, Undelivered
-from .members import DONE, Lines
+from .errors import JobNotFound, MilepostError, still_tried
 from .outbox import NoRoom
-from .store import STREAM_SILENCE_SECONDS, JobStore, fill, is_cut, parted
+from .store import JobStore, fill, is_cut, parted
 from .tracking import TrackedJob
-from .transport import Again, AsyncTransport, Retry, judged, timeout
+from .transport import Again, AsyncTransport, Retry, judged, stream_arguments
 from .watching import Event, Events
 
 if TYPE_CHECKING:
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .documents import Job, LogLine
-    from .routes import Request, Texts
+    from .members import Lines
+    from .routes import Texts
+    from .transport import Request
 
 
 @asynccontextmanager
@@ -259,7 +260,7 @@ class AsyncJobStore:
         """What `update` does; see `JobStore.write`."""
         lines, members = parted(patch)
         if wait is None:
-            wait = members.status in DONE or members.status == "queued"
+            wait = members.is_end
         # Whoever waits is told what was refused before once that is done.
         put = partial(self.store.put, job_id, members, lines, attempt, future=wait, is_checked=not wait)
         try:
@@ -273,7 +274,7 @@ class AsyncJobStore:
             # Cut short, it is told to the next call.
             await asyncio.wait_for(asyncio.wrap_future(told), seconds)
         except asyncio.TimeoutError:
-            raise Undelivered(f"not delivered within {seconds:g} s; it is still tried", (job_id,)) from None
+            raise still_tried(seconds, job_id) from None
         self.store.check(job_id)
 
     async def flush(self, job_id: str | None = None, seconds: float | None = None) -> None:
@@ -298,26 +299,21 @@ class AsyncJobStore:
         seconds = self.store.patience_seconds if seconds is None else seconds
         barriers = [asyncio.wrap_future(barrier) for barrier in self.store.barriers(job_id)]
         if barriers and (await asyncio.wait(barriers, timeout=seconds))[1]:
-            raise Undelivered(f"not delivered within {seconds:g} s; it is still tried", (job_id,) if job_id else ())
+            raise still_tried(seconds, job_id)
 
     async def _job(self, request: Request) -> Job:
         return cast("Job", await self._ask(request))
 
     async def _ask(self, request: Request) -> Any:
-        return await self._transport.request(request.method, request.path, request.body, **request.keywords())
+        return await self._transport.ask(request)
 
     async def _events(self, request: Request, since: str | None, *, ends: bool) -> AsyncGenerator[Event, None]:
         events = Events(since)
         retry = Retry(self._transport.patience_seconds)
-        silence = httpx.Timeout(STREAM_SILENCE_SECONDS, connect=timeout().connect)
         while True:
             at_least, why = events.retry_seconds, "the stream has ended"
-            headers = routes.stream_headers(events.last_id)
-            params = {name: value for name, value in (request.params or {}).items() if value is not None}
             try:
-                async with self._transport.client.stream(
-                    "GET", request.path, params=params, headers=headers, timeout=silence
-                ) as response:
+                async with self._transport.client.stream(**stream_arguments(request, events.last_id)) as response:
                     if response.status_code == 204:
                         return
                     if response.status_code != 200:

@@ -54,6 +54,11 @@ class Undelivered(MilepostError):
         self.job_ids = job_ids
 
 
+def still_tried(seconds: float, job_id: str | None) -> Undelivered:
+    """The exception for a wait that has run out."""
+    return Undelivered(f"not delivered within {seconds:g} s; it is still tried", (job_id,) if job_id else ())
+
+
 class Cancelled(MilepostError):
     """Somebody has asked for the job to be cancelled: stop working. `track` ends the job accordingly."""
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from .errors import MilepostError
 from .job_entry import EMPTY, INPUT, NATIVE, JobEntry
-from .members import DONE, STATUSES
+from .members import DONE, STATUSES, error_of
 from .store import JobStore
 
 SEEN_SECONDS = 5.0  # a job that was seen so lately is taken to be there
@@ -201,8 +201,8 @@ class JobsDict(MutableMapping[str, JobEntry]):
         patch = dict(patch)
         if "status" in patch:
             patch["status"] = self.status_of(patch["status"])
-        if isinstance(patch.get("error"), str):
-            patch["error"] = {"reason": "error", "message": patch["error"]}
+        if "error" in patch:
+            patch["error"] = error_of(patch["error"])
         is_end = patch.get("status") in DONE
         with self._order_of(job_id):
             with self._lock:

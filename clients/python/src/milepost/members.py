@@ -39,7 +39,7 @@ class Members:
     Raises `TypeError` for an unknown name, and for what is no JSON.
     """
 
-    __slots__ = ("labels", "size", "texts")
+    __slots__ = ("labels", "texts")
 
     def __init__(self, patch: Mapping[str, Any]) -> None:
         self.texts: dict[str, bytes] = {}
@@ -54,7 +54,16 @@ class Members:
             if name == "labels":
                 self.labels = meant
             self.texts[name] = json_bytes(meant)
-        self.size = sum(len(name) + len(text) + 4 for name, text in self.texts.items())
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take in a request."""
+        return sum(len(name) + len(text) + 4 for name, text in self.texts.items())
+
+    @property
+    def is_end(self) -> bool:
+        """Whether they end an attempt: the job is done, or given back."""
+        return self.status in DONE or self.status == "queued"
 
     @property
     def status(self) -> str | None:
@@ -68,12 +77,10 @@ class Members:
         if later.labels:
             self.labels = {**self.labels, **later.labels}
             self.texts["labels"] = json_bytes(self.labels)
-        self.size = sum(len(name) + len(text) + 4 for name, text in self.texts.items())
 
     def drop(self, name: str) -> None:
         """Leaves one out."""
         del self.texts[name]
-        self.size = sum(len(name) + len(text) + 4 for name, text in self.texts.items())
 
     def are_a_report(self) -> bool:
         """Whether a log append can carry them, which a done job still takes for a while."""
@@ -89,7 +96,8 @@ def _status(value: Any) -> Any:
     return STATUSES.get(value, value) if isinstance(value, str) else value
 
 
-def _error(value: Any) -> Any:
+def error_of(value: Any) -> Any:
+    """An error as a job has it, of an exception or a text."""
     if isinstance(value, BaseException):
         return {"reason": type(value).__name__, "message": str(value)}
     return {"reason": "error", "message": value} if isinstance(value, str) else value
@@ -121,7 +129,7 @@ _MEANINGS: dict[str, Callable[[Any], Any]] = {
     "status": _status,
     "progress_pct": _progress,
     "stage": _stage,
-    "error": _error,
+    "error": error_of,
     "labels": _labels,
 }
 

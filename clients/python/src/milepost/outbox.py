@@ -75,8 +75,7 @@ class Change:
         """
         if self.is_closed or attempt != self.attempt:
             return False
-        is_end = members.status in DONE or members.status == "queued"
-        if members.texts and self.members.texts and (is_end or self.members.status in DONE):
+        if members.texts and self.members.texts and (members.is_end or self.members.status in DONE):
             return False
         return len(self.lines) + len(lines) <= CHANGE_LINES_MAX and self.size + size <= CHANGE_BYTES_MAX
 
@@ -112,7 +111,7 @@ class Change:
             return False
         field = str(error.problem.get("field", "")).partition(".")[0].partition("[")[0]
         field = ALIASES.get(field, field)
-        if field in self.members.texts and self.members.status not in DONE and self.members.status != "queued":
+        if field in self.members.texts and not self.members.is_end:
             self.members.drop(field)
         elif field in ("log", "lines", "line", "writer", "seq"):
             return False

@@ -6,10 +6,10 @@ import os
 import socket
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from .errors import Fenced
-from .transport import job_path
+from .transport import Request, job_path
 
 if TYPE_CHECKING:
     from .documents import Job
@@ -19,21 +19,6 @@ WAIT_SECONDS = 25.0  # of one request that waits; it is sent again for as long a
 PAGE_JOBS = 500
 
 Texts = Union[str, Iterable[str], None]
-
-
-class Request(NamedTuple):
-    """A request. `headers` may have an Idempotency-Key."""
-
-    method: str
-    path: str
-    body: object = None
-    params: Mapping[str, Any] | None = None
-    headers: Mapping[str, str] | None = None
-    wait_seconds: float = 0.0
-
-    def keywords(self) -> dict[str, Any]:
-        """What goes by name."""
-        return {"params": self.params, "headers": self.headers, "wait_seconds": self.wait_seconds}
 
 
 def service_url(url: str | None) -> str:
@@ -99,7 +84,7 @@ def jobs(status: Texts, kind: Texts, labels: Mapping[str, str] | None, q: str | 
     params = {
         "status": _commas(status),
         "kind": _commas(kind),
-        "label": [f"{key}:{value}" for key, value in labels.items()] if labels else None,
+        "label": _pairs(labels),
         "q": q,
         "order": order,
         "limit": PAGE_JOBS,
@@ -145,19 +130,17 @@ def all_events(ids: Texts, status: Texts, kind: Texts, labels: Mapping[str, str]
         "id": _commas(ids),
         "status": _commas(status),
         "kind": _commas(kind),
-        "label": [f"{key}:{value}" for key, value in labels.items()] if labels else None,
+        "label": _pairs(labels),
     }
     return Request("GET", "/events", params=params)
 
 
+def _pairs(labels: Mapping[str, str] | None) -> list[str] | None:
+    return [f"{key}:{value}" for key, value in labels.items()] if labels else None
+
+
 def _commas(texts: Texts) -> str | None:
     return texts if texts is None or isinstance(texts, str) else ",".join(texts)
-
-
-def stream_headers(last_id: str) -> dict[str, str]:
-    """Those of a stream, which goes on after that."""
-    headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
-    return {**headers, "last-event-id": last_id} if last_id else headers
 
 
 def check_not_done(job: Job) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import threading
@@ -17,15 +16,14 @@ import httpx
 
 from . import routes
 from .documents import LogLine
-from .errors import JobNotFound, MilepostError, Refused, Undelivered
-from .members import DONE, Lines, Members, lines_of
+from .errors import JobNotFound, MilepostError, Undelivered, still_tried
+from .members import Lines, Members, lines_of
 from .outbox import Answer, NoRoom, Outbox, Told
 from .pulse import Pulse
-from .routes import Request
 from .sender import Sender
 from .signals import uninterrupted
 from .tracking import TrackedJob
-from .transport import Again, Retry, Transport, judged, sync_client, timeout
+from .transport import Again, Request, Retry, Transport, judged, stream_arguments, sync_client
 from .watching import Event, Events
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from .documents import Job
     from .routes import Texts
 
-STREAM_SILENCE_SECONDS = 45.0  # the service says something every 15
 EXIT_SECONDS = 10.0  # how long the end of the process waits for what is not sent
 
 # `list` is a method of the store.
@@ -292,7 +289,7 @@ class JobStore:
         """
         lines, members = parted(patch)
         if wait is None:
-            wait = members.status in DONE or members.status == "queued"
+            wait = members.is_end
         told = self.put(
             job_id, members, lines, attempt, future=wait, is_checked=is_checked and not wait, wait_seconds=room_seconds
         )
@@ -414,7 +411,7 @@ class JobStore:
         except FutureTimeout:
             # From here on it is told to the next call.
             if told.cancel():
-                raise Undelivered(f"not delivered within {self.patience_seconds:g} s; it is still tried", (job_id,)) from None
+                raise still_tried(self.patience_seconds, job_id) from None
             told.result()
 
     def _settle(self, job_id: str | None, seconds: float | None = None) -> None:
@@ -422,8 +419,7 @@ class JobStore:
         seconds = self.patience_seconds if seconds is None else seconds
         _, late = wait_for(self.barriers(job_id), seconds)
         if late:
-            jobs = (job_id,) if job_id else ()
-            raise Undelivered(f"not delivered within {seconds:g} s; it is still tried", jobs)
+            raise still_tried(seconds, job_id)
 
     def _beat(self, operations: Operations) -> Operations:
         results: Operations = self._ask(Request("POST", "/batch", operations))["results"]
@@ -452,21 +448,16 @@ class JobStore:
 
     def _ask(self, request: Request) -> Any:
         self._box()
-        return self._transport.request(request.method, request.path, request.body, **request.keywords())
+        return self._transport.ask(request)
 
     def _events(self, request: Request, since: str | None, *, ends: bool) -> Iterator[Event]:
         events = Events(since)
         retry = Retry(self.patience_seconds)
-        silence = httpx.Timeout(STREAM_SILENCE_SECONDS, connect=timeout().connect)
         while True:
             self._box()
             at_least, why = events.retry_seconds, "the stream has ended"
-            headers = routes.stream_headers(events.last_id)
-            params = {name: value for name, value in (request.params or {}).items() if value is not None}
             try:
-                with self._transport.client.stream(
-                    "GET", request.path, params=params, headers=headers, timeout=silence
-                ) as response:
+                with self._transport.client.stream(**stream_arguments(request, events.last_id)) as response:
                     if response.status_code == 204:
                         return
                     if response.status_code != 200:
@@ -512,12 +503,10 @@ _open_stores: set[JobStore] = set()
 def _close_all() -> None:
     for store in list(_open_stores):
         if store._pid == os.getpid():
-            with contextlib.suppress(Exception):
-                _close(store)
-
-
-def _close(store: JobStore) -> None:
-    try:
-        store.close(EXIT_SECONDS)
-    except (MilepostError, Refused) as error:
-        log.error("%s: %s", type(error).__name__, error)
+            try:
+                store.close(EXIT_SECONDS)
+            except MilepostError as error:
+                log.error("%s: %s", type(error).__name__, error)
+            except Exception:
+                # The others are to be closed all the same.
+                log.exception("a store could not be closed")

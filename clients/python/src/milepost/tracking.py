@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .store import JobStore
 
 MESSAGE_CHARS_MAX = 4000  # of an error; the service takes 16 KiB
+CANCELLED = {"status": "cancelled", "log": "Cancelled, as requested"}
+GIVEN_BACK = {"status": "queued", "log": "The worker has to stop and gives the job back"}
 
 log = logging.getLogger("milepost")
 
@@ -102,9 +104,7 @@ class TrackedJob:
     def check(self) -> None:
         """Raises `Cancelled` or `Fenced` when there is no use in going on."""
         self._check()
-        if self.cancel_requested and not self._has_ended:
-            self._was_told = True
-            raise Cancelled(f"job {self.id} is to be cancelled")
+        self._check_cancel()
 
     # Ends.
 
@@ -121,11 +121,11 @@ class TrackedJob:
 
     def cancel(self) -> Any:
         """Ends the job as somebody asked for."""
-        self._end({"status": "cancelled", "log": "Cancelled, as requested"})
+        self._end(CANCELLED)
 
     def give_back(self) -> Any:
         """Lets another worker have the job."""
-        self._end({"status": "queued", "log": "The worker has to stop and gives the job back"})
+        self._end(GIVEN_BACK)
 
     def _complete(self, result: Any) -> None:
         self._end({"status": "completed"} if result is None else {"status": "completed", "result": result})
@@ -184,9 +184,9 @@ class TrackedJob:
 
     def _end_with(self, error: BaseException) -> None:
         if isinstance(error, Cancelled):
-            self._end({"status": "cancelled", "log": "Cancelled, as requested"})
+            self._end(CANCELLED)
         elif isinstance(error, GivenBack):
-            self._end({"status": "queued", "log": "The worker has to stop and gives the job back"})
+            self._end(GIVEN_BACK)
         elif isinstance(error, Fenced) and error is self._fence:
             self._has_ended = True
             self._let_go()
@@ -206,7 +206,11 @@ class TrackedJob:
         except Fenced as error:
             self._fence = error
             raise
-        if self.cancel_requested and not self._was_told and not self._has_ended:
+        if not self._was_told:
+            self._check_cancel()
+
+    def _check_cancel(self) -> None:
+        if self.cancel_requested and not self._has_ended:
             self._was_told = True
             raise Cancelled(f"job {self.id} is to be cancelled")
 

@@ -7,19 +7,24 @@ package sends: it says what is, or carries a key or a count. Nothing is repeated
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
 from .errors import MilepostError, Unavailable, refusal
 
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
 REQUEST_SECONDS = 10.0  # what an answer may take, beside what it was asked to wait
+STREAM_SILENCE_SECONDS = 45.0  # the service says something every 15
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 2.0
 RETRY_AFTER_MAX_SECONDS = 15.0  # a longer one is not believed: leases are running
@@ -110,22 +115,51 @@ def json_bytes(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-Query = Mapping[str, Any]
+class Request(NamedTuple):
+    """A request. `headers` may have an Idempotency-Key."""
+
+    method: str
+    path: str
+    body: object = None
+    params: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] | None = None
+    wait_seconds: float = 0.0
+
+    def arguments(self) -> dict[str, Any]:
+        """What httpx takes for it."""
+        known = {name: value for name, value in (self.params or {}).items() if value is not None}
+        headers = dict(self.headers or {})
+        made: dict[str, Any] = {"method": self.method, "url": self.path, "params": known, "headers": headers}
+        if self.body is not None:
+            made["content"] = json_bytes(self.body)
+            headers["content-type"] = "application/json"
+        return {**made, "timeout": timeout(self.wait_seconds)}
 
 
-def _request(method: str, path: str, body: object, params: Query | None, headers: Mapping[str, str] | None) -> Any:
-    """The arguments of a request for httpx."""
-    known = {name: value for name, value in (params or {}).items() if value is not None}
-    request: dict[str, Any] = {"method": method, "url": path, "params": known, "headers": dict(headers or {})}
-    if body is not None:
-        request["content"] = body if isinstance(body, bytes) else json_bytes(body)
-        request["headers"]["content-type"] = "application/json"
-    return request
+def stream_arguments(request: Request, last_id: str) -> dict[str, Any]:
+    """What httpx takes for a stream that goes on after that."""
+    headers = {"accept": "text/event-stream", "accept-encoding": "identity"}
+    if last_id:
+        headers["last-event-id"] = last_id
+    silence = httpx.Timeout(STREAM_SILENCE_SECONDS, connect=REQUEST_SECONDS)
+    return {**request._replace(headers=headers).arguments(), "timeout": silence}
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Whom httpx trusts: read once, as it takes as long as a dozen requests."""
+    return httpx.create_ssl_context()
+
+
+def _with_tls(options: Mapping[str, Any]) -> dict[str, Any]:
+    if options.keys() & {"verify", "cert", "trust_env"}:
+        return dict(options)
+    return {**options, "verify": _trusted()}
 
 
 def sync_client(url: str, options: Mapping[str, Any]) -> httpx.Client:
     """A client for requests that do not wait."""
-    return httpx.Client(base_url=url, timeout=timeout(), limits=NO_LIMITS, **options)
+    return httpx.Client(base_url=url, timeout=timeout(), limits=NO_LIMITS, **_with_tls(options))
 
 
 class Transport:
@@ -137,24 +171,15 @@ class Transport:
         self._closing = threading.Event()
         self.client = sync_client(url, options)
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        params: Query | None = None,
-        headers: Mapping[str, str] | None = None,
-        wait_seconds: float = 0.0,
-    ) -> Any:
+    def ask(self, request: Request) -> Any:
         """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
-        request = _request(method, path, body, params, headers)
+        arguments = request.arguments()
         retry = Retry(self.patience_seconds)
         while True:
             if self._closing.is_set():
                 raise MilepostError("the store is closed")
             try:
-                return judged(self.client.request(**request, timeout=timeout(wait_seconds)))
+                return judged(self.client.request(**arguments))
             except httpx.TransportError as error:
                 pause = retry.pause(f"{type(error).__name__}: {error}")
             except Again as again:
@@ -173,24 +198,15 @@ class AsyncTransport:
     def __init__(self, url: str, options: Mapping[str, Any], patience_seconds: float) -> None:
         """`options` are those of httpx."""
         self.patience_seconds = patience_seconds
-        self.client = httpx.AsyncClient(base_url=url, timeout=timeout(), limits=NO_LIMITS, **options)
+        self.client = httpx.AsyncClient(base_url=url, timeout=timeout(), limits=NO_LIMITS, **_with_tls(options))
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        params: Query | None = None,
-        headers: Mapping[str, str] | None = None,
-        wait_seconds: float = 0.0,
-    ) -> Any:
+    async def ask(self, request: Request) -> Any:
         """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
-        request = _request(method, path, body, params, headers)
+        arguments = request.arguments()
         retry = Retry(self.patience_seconds)
         while True:
             try:
-                return judged(await self.client.request(**request, timeout=timeout(wait_seconds)))
+                return judged(await self.client.request(**arguments))
             except httpx.TransportError as error:
                 pause = retry.pause(f"{type(error).__name__}: {error}")
             except Again as again:
