@@ -63,6 +63,25 @@ pub struct Spec {
     pub created_at: Timestamp,
 }
 
+#[cfg(test)]
+impl Spec {
+    /// One that says nothing but what it must.
+    pub(crate) fn plain(key: JobKey, kind: Kind) -> Self {
+        Self {
+            key,
+            kind,
+            priority: 0,
+            max_attempts: 1,
+            lease_seconds: None,
+            timeout_seconds: None,
+            queue_ttl_seconds: None,
+            cancel_grace_seconds: None,
+            retain_seconds: None,
+            created_at: Timestamp(0),
+        }
+    }
+}
+
 /// A job at one moment. Everything a reader sees but its input and the text of its log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {

@@ -116,18 +116,7 @@ fn streams() -> publish::Settings {
 }
 
 fn new_job(id: &str, kind: &str) -> NewJob {
-    let spec = Spec {
-        key: key(id),
-        kind: Kind::try_from(kind).unwrap(),
-        priority: 0,
-        max_attempts: 1,
-        lease_seconds: None,
-        timeout_seconds: None,
-        queue_ttl_seconds: None,
-        cancel_grace_seconds: None,
-        retain_seconds: None,
-        created_at: NOW,
-    };
+    let spec = Spec { created_at: NOW, ..Spec::plain(key(id), Kind::try_from(kind).unwrap()) };
     let (labels, lines) = (Labels::default(), Lines::default());
     NewJob { spec, input: None, labels, processing: false, stage: None, lines }
 }

@@ -80,7 +80,7 @@ impl Status {
     }
 
     /// How a job ends that its worker moves to this status; `None` for a status that is no end.
-    pub(super) fn outcome(self) -> Option<Outcome> {
+    pub(crate) fn outcome(self) -> Option<Outcome> {
         match self {
             Self::Queued | Self::Processing => None,
             Self::Completed => Some(Outcome::Succeeded),

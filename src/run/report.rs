@@ -15,7 +15,10 @@ use tokio::{
 use uuid::Uuid;
 
 use super::outbox::{Batch, Outbox};
-use crate::client::{Client, ClientError, Pauses, Request, segment};
+use crate::{
+    client::{Client, ClientError, Pauses, Request, segment},
+    job::Status,
+};
 
 /// Lines and progress of so long travel together.
 const REPORT: Duration = Duration::from_millis(200);
@@ -182,7 +185,7 @@ impl<'a> Reporter<'a> {
         });
         // The late lines of a job that somebody else has ended are taken, too: a good answer alone says nothing.
         let status = text(answer, "status");
-        let is_done = ["completed", "failed", "cancelled"].contains(&status.as_str());
+        let is_done = Status::try_from(status.as_str()).is_ok_and(|status| status.outcome().is_some());
         let wanted = batch.end.as_ref().map(|end| text(end, "status"));
         if is_done && wanted.as_ref() != Some(&status) {
             return Err(Fault::Lost(format!("somebody else has ended the job: it is {status}")));

@@ -33,18 +33,7 @@ fn kind() -> Kind {
 
 /// The job at a version.
 fn stored(version: Version) -> Stored {
-    let spec = Spec {
-        key: key(),
-        kind: kind(),
-        priority: 0,
-        max_attempts: 1,
-        lease_seconds: None,
-        timeout_seconds: None,
-        queue_ttl_seconds: None,
-        cancel_grace_seconds: None,
-        retain_seconds: None,
-        created_at: Timestamp(0),
-    };
+    let spec = Spec::plain(key(), kind());
     let (labels, lines) = (Labels::default(), Lines::default());
     let new = NewJob { spec, input: None, labels, processing: false, stage: None, lines };
     let limits = Limits {

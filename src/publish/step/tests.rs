@@ -67,18 +67,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let spec = Spec {
-            key: JobKey { tenant: Tenant(0), id: JobId::try_from("j").unwrap() },
-            kind: Kind::try_from("k").unwrap(),
-            priority: 0,
-            max_attempts: 1,
-            lease_seconds: None,
-            timeout_seconds: None,
-            queue_ttl_seconds: None,
-            cancel_grace_seconds: None,
-            retain_seconds: None,
-            created_at: Timestamp(0),
-        };
+        let spec =
+            Spec::plain(JobKey { tenant: Tenant(0), id: JobId::try_from("j").unwrap() }, Kind::try_from("k").unwrap());
         let new =
             NewJob { spec, input: None, labels: Labels::default(), processing: true, stage: None, lines: lines(3) };
         let made = Job::create(&new, &limits(), Timestamp(0));
