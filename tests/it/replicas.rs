@@ -116,9 +116,15 @@ async fn whoever_waits_hears_of_what_others_do() {
     while last.data["status"] != "completed" {
         last = feed.next().await.unwrap();
     }
-    // A place that one has told is one for the other.
+    // A place that one has told is one for the other. How a job stands is read after the page that it is on, so `completed`
+    // may have been told with the place of an earlier change: then it is told again.
     let mut other = Events::open(a.get("/events").header("last-event-id", &last.id)).await;
-    assert_eq!((other.next().await.unwrap().name, last.data["id"].as_str()), ("ready".into(), Some("j")));
+    let mut next = other.next().await.unwrap();
+    if next.name == "job" {
+        assert_eq!(next.data, last.data);
+        next = other.next().await.unwrap();
+    }
+    assert_eq!(next.name, "ready", "{next:?}");
     drop((feed, other));
     stop(all).await;
 }
