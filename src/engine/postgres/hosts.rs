@@ -1,12 +1,13 @@
 //! Which of the hosts of a URL is talked to.
 //!
 //! Promises: one that is gone, takes connections and says nothing, or is not what is wanted costs its share of the time to
-//! connect, and leaves the others theirs. The one that answered last is asked first.
+//! connect, and leaves the others theirs. The one that answered last is asked first. Where none is what is wanted they are not
+//! asked again at once, however many wait: a database that comes back is not held up by those who ask whether it is back.
 
 use std::{
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,12 +15,18 @@ use std::{
 
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_postgres::{Client, Config, Connection, Error, Socket, config::Host, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What carries a connection.
 pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// How long nobody is asked once nobody was what is wanted.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// See the module. Clones share what they know.
 #[derive(Clone)]
@@ -31,6 +38,8 @@ struct Inner {
     /// What one of them may take.
     share: Duration,
     first: AtomicUsize,
+    /// When they may be asked again.
+    again: Mutex<Option<Instant>>,
 }
 
 impl Hosts {
@@ -39,29 +48,35 @@ impl Hosts {
         let each: Vec<_> = (0..url.get_hosts().len().max(url.get_hostaddrs().len())).map(|at| one(url, at)).collect();
         let count = u32::try_from(each.len()).unwrap_or(1).max(1);
         let share = (connect / count).max(Duration::from_secs(1));
-        Self(Arc::new(Inner { each, tls, share, first: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { each, tls, share, first: AtomicUsize::new(0), again: Mutex::new(None) }))
     }
 
     /// What connecting takes at the most, when one after the other has its share.
     pub(super) fn patience(&self) -> Duration {
-        self.0.share * u32::try_from(self.0.each.len()).unwrap_or(1)
+        PAUSE + self.0.share * u32::try_from(self.0.each.len()).unwrap_or(1)
     }
 
     /// Connects to one of them. Never returns when none of them says anything: the time is the caller's.
     pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), Error> {
-        let Inner { each, tls, share, first } = &*self.0;
+        let Inner { each, tls, share, first, again } = &*self.0;
+        let pause = *again.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = pause {
+            sleep_until(until).await;
+        }
         let begin = first.load(Ordering::Relaxed);
         let mut refused = None;
         for at in (0..each.len()).map(|nth| (begin + nth) % each.len()) {
             match timeout(*share, each[at].connect(tls.clone())).await {
                 Ok(Ok(connected)) => {
                     first.store(at, Ordering::Relaxed);
+                    *again.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     return Ok(connected);
                 }
                 Ok(Err(error)) => refused = Some(error),
                 Err(_) => tracing::debug!(host = ?each[at].get_hosts(), "PostgreSQL says nothing"),
             }
         }
+        *again.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
         match refused {
             Some(error) => Err(error),
             None => pending().await,
