@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 pub use self::{healthcheck::Unwell, transfer::TransferError};
@@ -32,25 +32,30 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "milepost", version)]
 pub struct Cli {
-    /// A file that changes single keys of the configuration [or MILEPOST_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address and port, such as 127.0.0.1:8080; port 0 takes a free one [or MILEPOST_LISTEN]
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// Directory where jobs are kept, or postgres:// URL [or MILEPOST_STORE]
-    #[arg(long, global = true, value_name = "STORE")]
-    store: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What the command line says of the configuration.
+#[derive(Debug, Args)]
+pub struct ConfigOptions {
+    /// A file that changes single keys of the configuration [or MILEPOST_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port, such as 127.0.0.1:8080; port 0 takes a free one [or MILEPOST_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Directory where jobs are kept, or postgres:// URL [or MILEPOST_STORE]
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
 }
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve jobs over HTTP until SIGTERM or SIGINT
-    Serve,
+    Serve(ConfigOptions),
     /// Run a command and track it as a job: its lines, its progress, its end
     Run(Box<RunOptions>),
     /// Claim queued jobs, and run a command for each
@@ -68,31 +73,40 @@ pub enum Command {
     /// Send a done job back to the queue
     Retry(RetryOptions),
     /// Look whether the configuration is fine, and say all that is not
-    CheckConfig,
+    CheckConfig(ConfigOptions),
     /// Print every key of the configuration with its default
     DefaultConfig,
     /// Print the OpenAPI document of the service
     Openapi,
     /// Ask the service at the configured address whether it is ready
-    Healthcheck,
+    Healthcheck(ConfigOptions),
     /// Write all jobs as NDJSON; also while the service runs
     Export {
         /// Where to [default: stdout]
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Which store.
+        #[command(flatten)]
+        config: ConfigOptions,
     },
     /// Read an export into the store; not while the service runs
     Import {
         /// The export; `-` is stdin
         #[arg(default_value = "-")]
         file: PathBuf,
+        /// Which store.
+        #[command(flatten)]
+        config: ConfigOptions,
     },
     /// Bring the store up to date with this program, or make it; `serve` does so by itself
-    Migrate,
+    Migrate(ConfigOptions),
     /// Copy the store as it is now, to be used as a store; also while the service runs
     Backup {
         /// The copy, which must not exist yet
         file: PathBuf,
+        /// Which store.
+        #[command(flatten)]
+        config: ConfigOptions,
     },
 }
 
@@ -168,6 +182,17 @@ impl CliError {
     }
 }
 
+impl ConfigOptions {
+    /// The configuration of this command line and the environment of this process.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    fn load(&self) -> Result<Config, Problems> {
+        let flags = Flags { config: self.config.clone(), listen: self.listen.clone(), store: self.store.clone() };
+        Config::load(&flags, env::vars_os())
+    }
+}
+
 impl Cli {
     /// The exit code for a bad command line or configuration: EX_USAGE of sysexits.h.
     const USAGE: u8 = 64;
@@ -184,15 +209,6 @@ impl Cli {
         })
     }
 
-    /// The configuration of this command line and the environment of this process.
-    ///
-    /// # Errors
-    /// All that is wrong with it.
-    pub fn config(&self) -> Result<Config, Problems> {
-        let flags = Flags { config: self.config.clone(), listen: self.listen.clone(), store: self.store.clone() };
-        Config::load(&flags, env::vars_os())
-    }
-
     /// Does what was asked, but for serving, which `main` does; the code to exit with.
     ///
     /// # Errors
@@ -207,19 +223,21 @@ impl Cli {
             Command::Ls(options) => return Ok(people::list(options)?),
             Command::Cancel(options) => return Ok(people::cancel(options)?),
             Command::Retry(options) => return Ok(people::retry(options)?),
-            Command::Serve => serve(self.config()?),
-            Command::CheckConfig => self.config().map_err(CliError::from).and_then(|_| say("configuration is fine")),
+            Command::Serve(config) => serve(config.load()?),
+            Command::CheckConfig(config) => {
+                config.load().map_err(CliError::from).and_then(|_| say("configuration is fine"))
+            }
             Command::DefaultConfig => say(config::DEFAULTS.trim_end()),
             Command::Openapi => say(http::openapi()),
-            Command::Healthcheck => Ok(healthcheck::run(&self.config()?)?),
-            Command::Export { output } => Ok(transfer::export(&self.config()?, output.as_deref())?),
-            Command::Migrate => {
-                transfer::migrate(&self.config()?)?;
+            Command::Healthcheck(config) => Ok(healthcheck::run(&config.load()?)?),
+            Command::Export { output, config } => Ok(transfer::export(&config.load()?, output.as_deref())?),
+            Command::Migrate(config) => {
+                transfer::migrate(&config.load()?)?;
                 say("the store is up to date")
             }
-            Command::Import { file } => say(transfer::import(&self.config()?, file)?),
-            Command::Backup { file } => {
-                transfer::backup(&self.config()?, file)?;
+            Command::Import { file, config } => say(transfer::import(&config.load()?, file)?),
+            Command::Backup { file, config } => {
+                transfer::backup(&config.load()?, file)?;
                 say(format_args!("backed up to {}", file.display()))
             }
         };

@@ -184,7 +184,9 @@ fn migrate(connection: &Connection) -> Result<(), EngineError> {
         step.execute_batch(tables).map_err(fault)?;
         fill(&step)?;
         step.execute_batch(&marks).and_then(|()| step.commit()).map_err(fault)?;
-        tracing::info!(format = number, "store format is up to date");
+    }
+    if done < MIGRATIONS.len() {
+        tracing::info!(from = done, format = MIGRATIONS.len(), "store format is up to date");
     }
     Ok(())
 }
