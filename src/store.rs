@@ -243,12 +243,25 @@ impl JobStore {
         }
     }
 
-    /// Makes sure that a job of the id in `new` exists; one that stands is left alone.
+    /// Makes sure that a job of the id in `new` exists; one that stands is left alone. With a key, whoever has made it is told
+    /// so however often it asks.
     ///
     /// # Errors
     /// [`StoreError::JobExists`] when it has another kind, [`StoreError::JobDeleted`] while the id of a deleted job is
-    /// reserved, [`StoreError::TooManyKinds`], or the store's own.
-    pub async fn ensure(&self, caller: Caller, new: NewJob) -> Result<Created, StoreError> {
+    /// reserved, those of [`JobStore::create`], or the store's own.
+    pub async fn ensure(
+        &self,
+        caller: Caller,
+        new: NewJob,
+        once: Option<IdempotencyKey>,
+    ) -> Result<Created, StoreError> {
+        let held = match once {
+            None => None,
+            Some(once) => match self.held(caller, once).await? {
+                (_, Some(earlier)) => return self.standing(caller, &earlier.id, Creation::Replayed).await,
+                (held, None) => Some(held),
+            },
+        };
         let key = new.spec.key.clone();
         let kind = new.spec.kind.clone();
         // What memory does not have is not looked for first: creations are made in the order in which they are asked for.
@@ -262,7 +275,7 @@ impl JobStore {
         };
         let standing = match known {
             Some(standing) => standing,
-            None => match self.make(new, None).await? {
+            None => match self.make(new, held).await? {
                 Some(created) => return Ok(created),
                 None => self.standing(caller, &key.id, Creation::Stood).await?,
             },

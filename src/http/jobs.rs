@@ -63,18 +63,21 @@ pub(super) fn fresh_id() -> Result<JobId, ApiError> {
 
 /// Make sure that a job exists.
 ///
-/// Creates it under the id of the path, or leaves the job that stands there untouched, whatever else the body says.
+/// Creates it under the id of the path, or leaves the job that stands there untouched, whatever else the body says. With an
+/// `Idempotency-Key` a repeated request is told as the first one that it has made the job.
 #[utoipa::path(
     put,
     path = "/jobs/{id}",
     tag = "jobs",
     params(("id" = String, Path, pattern = "^[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}$",
-        description = "1 to 128 characters of A-Z a-z 0-9 . _ ~ -, not beginning with a dot, and not `claim`.")),
+        description = "1 to 128 characters of A-Z a-z 0-9 . _ ~ -, not beginning with a dot, and not `claim`."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        description = "Tells whoever has made the job that it has, however often the request is sent within a day.")),
     request_body(content = NewJobBody, content_type = "application/json"),
     responses(
         (status = 200, response = JobAnswer),
         (status = 201, response = crate::http::openapi::CreatedAnswer),
-        BadBody, Conflict, NoStore
+        BadBody, BadHeader, NoJob, Conflict, NoStore
     )
 )]
 pub(super) async fn ensure_job(
@@ -82,9 +85,11 @@ pub(super) async fn ensure_job(
     caller: Caller,
     ChosenId(id): ChosenId,
     Query(Nothing): Query<Nothing>,
-    Body { value, .. }: Body<NewJobBody>,
+    OnceKey(key): OnceKey,
+    Body { value, bytes }: Body<NewJobBody>,
 ) -> Result<Response, ApiError> {
-    Ok(reply::created(&store.ensure(caller, value.into_new_job(id, caller)).await?))
+    let once = key.map(|key| idempotency::key(&format!("jobs/{id}"), &key, &bytes)).transpose()?;
+    Ok(reply::created(&store.ensure(caller, value.into_new_job(id, caller), once).await?))
 }
 
 /// What a reader wants of a job, and when.

@@ -155,12 +155,12 @@ impl<'a> Reporter<'a> {
         let book = self.outbox.book();
         let path = format!("/jobs/{}", segment(&book.id));
         let create = book.create.unwrap_or_default();
-        let answer = self.client.call(&Request::send("PUT", &path, &create)).await?;
+        // With its key the service tells this run that it has made the job, also when the first answer was lost.
+        let made = Request::send("PUT", &path, &create).header("idempotency-key", &book.writer);
+        let answer = self.client.call(&made).await?;
         let mut job: Value = answer.json()?;
         let status = text(&job, "status");
-        // One that stood may be of this run all the same: the answer to its creation was lost.
-        let is_ours = answer.status == 201 || job["input"]["run"] == create["input"]["run"];
-        if !is_ours {
+        if answer.status != 201 {
             if status != "queued" {
                 return Err(Fault::Lost(format!("the job {} is there already, and {status}", book.id)));
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::only;
+use crate::harness::{Server, only};
 
 each_engine!(a_job_begins_queued_with_what_it_was_given, |server| async move {
     let new = json!({
@@ -151,6 +151,33 @@ each_engine!(a_repeated_creation_with_its_key_makes_nothing_new, |server| async 
     server.pass(Duration::from_secs(86_401));
     let new = create(&body.to_string()).await.is(201);
     assert_ne!(new.json()["id"], id);
+});
+
+each_engine!(whoever_has_made_a_job_of_its_own_id_is_told_so_again, |server| async move {
+    let make = |server: &Server, id: &str, key: &'static str, kind: &str| {
+        server.put(&format!("/jobs/{id}"), json!({"kind": kind, "status": "processing"})).header("idempotency-key", key)
+    };
+    assert_eq!(make(server, "j", "one", "k").await.is(201).header("idempotency-replayed"), None);
+    make(server, "j", "two", "k").await.is(200);
+    make(server, "j", "two", "other").await.refused(409, "job_exists");
+    server.patch("j", json!({"stage": "x"})).await.is(200);
+    let server = server.restarted().await;
+    let again = make(&server, "j", "one", "k").await.is(201);
+    assert_eq!((again.header("idempotency-replayed"), again.json()["version"].as_u64()), (Some("true"), Some(2)));
+    make(&server, "j", "one", "other").await.refused(422, "idempotency_mismatch");
+    assert_eq!(make(&server, "i", "one", "k").await.is(201).header("idempotency-replayed"), None, "another job");
+    // Of many at once one makes it, and each knows who.
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for _ in 0..2 {
+        let answers =
+            futures_util::future::join_all(keys.map(|key| make(&server, "race", key, "k").into_future())).await;
+        let made = answers.iter().filter(|answer| answer.status == 201).count();
+        assert_eq!((made, answers.iter().filter(|answer| answer.status == 200).count()), (1, keys.len() - 1));
+    }
+    server.delete("/jobs/j").await.is(204);
+    make(&server, "j", "one", "k").await.refused(404, "job_not_found");
+    make(&server, "j", "two", "k").await.refused(409, "job_deleted");
+    server.stop().await;
 });
 
 each_engine!(of_many_creations_with_one_key_at_once_one_makes_the_job, |server| async move {

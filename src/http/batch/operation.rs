@@ -128,7 +128,7 @@ impl BatchOperation {
     pub(super) async fn run<T>(self, store: &JobStore, caller: Caller, place: T) -> Result<Done, ApiError> {
         let (id, change, guard, done): (_, _, _, fn(Updated) -> Done) = match self {
             Self::Create(new) => return Ok(Done::Created(store.create(caller, *new, None).await?)),
-            Self::Ensure(new) => return Ok(Done::Created(store.ensure(caller, *new).await?)),
+            Self::Ensure(new) => return Ok(Done::Created(store.ensure(caller, *new, None).await?)),
             Self::Patch(id, change, guard) => (id, change, guard, Done::Changed),
             Self::Report(id, change, guard) => (id, change, guard, Done::Reported),
         };

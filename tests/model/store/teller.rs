@@ -140,7 +140,7 @@ impl Teller<'_> {
 
     async fn ensure(&mut self, at: usize, id: String, offer: &Offer) -> Told {
         let expected = self.ledger.ensure(&id, offer, self.now());
-        let answer = self.seats[at].store.ensure(self.caller, self.new_job(&id, offer)).await;
+        let answer = self.seats[at].store.ensure(self.caller, self.new_job(&id, offer), None).await;
         self.ids.push(id);
         let how = |is_new| if is_new { Creation::Made } else { Creation::Stood };
         self.is_made(answer, expected.map(|(entry, is_new)| (entry, how(is_new))))
