@@ -240,6 +240,24 @@ def test_others_are_seen_and_words_are_the_programs_own(shared: Service) -> None
             jobs[job_id]["logs"] = []
 
 
+def test_what_was_held_back_is_seen_while_it_is_sent(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    with JobsDict(shared.url, kind=fresh_kind(), settle_seconds=60) as jobs:
+        job_id = submit(jobs, "1.mp4")
+        jobs[job_id]["status"] = "completed"
+        seen: list[Any] = []
+        send = jobs._send
+
+        def watched(*arguments: Any, **named: Any) -> None:
+            seen.append(jobs[job_id]["status"])
+            send(*arguments, **named)
+            seen.append(jobs[job_id]["status"])
+
+        monkeypatch.setattr(jobs, "_send", watched)
+        jobs.flush()
+        assert seen == ["completed", "completed"]
+        assert jobs[job_id]["status"] == "completed"
+
+
 def test_what_is_held_back_is_sent_at_the_end(shared: Service) -> None:
     with JobStore(shared.url) as store:
         jobs = JobsDict(shared.url, kind=fresh_kind(), settle_seconds=60)

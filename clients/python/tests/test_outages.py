@@ -79,6 +79,28 @@ def test_every_line_comes_once_over_any_network(shared: Service, seed: int) -> N
             assert job["error"] == {"reason": "RuntimeError", "message": "as was to be shown"}
 
 
+def test_whoever_makes_a_job_knows_it_over_any_network(shared: Service) -> None:
+    with UnreliableNetwork(shared.port, 7) as network, JobStore(network.url, kind="test") as store:
+        for _ in range(20):
+            job_id = fresh()
+            with store.track(id=job_id) as job:
+                job.log("begun")
+            assert read(store, job_id)["logs"] == ["begun"]
+        assert min(network.happened[mode] for mode in ("cut before", "cut after", "late", "twice")) > 0, network.happened
+
+
+def test_whoever_takes_a_job_knows_it_when_the_answer_is_lost(shared: Service) -> None:
+    # None repeats a PATCH by itself: then somebody else was faster, as far as can be known.
+    with UnreliableNetwork(shared.port, 7, ("pass", "cut after", "cut before", "late")) as network:
+        with JobStore(network.url, kind="test") as store:
+            for _ in range(20):
+                waiting = store.create()
+                with store.track(id=waiting["id"]) as job:
+                    job.log("begun")
+                assert read(store, job.id)["logs"] == ["begun"]
+        assert network.happened["cut after"] > 5, network.happened
+
+
 def test_the_same_from_an_event_loop(service: Service) -> None:
     job_ids = [fresh() for _ in range(5)]
 

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from secure import SecureNetwork
 from telling import fresh, fresh_kind, read, until
 
 from milepost import (
@@ -25,8 +26,11 @@ from milepost import (
     Undelivered,
     worker,
 )
+from milepost.transport import _trusted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Service
 
 BAD_STAGE = "a\x00b"
@@ -224,6 +228,42 @@ def test_a_job_that_is_done_is_not_tracked(store: JobStore) -> None:
         store.track("restyle", id=job_id)
 
 
+def test_a_job_that_somebody_works_on_is_not_tracked(store: JobStore) -> None:
+    job_id = fresh()
+    with store.track("restyle", id=job_id) as job:
+        with pytest.raises(Fenced, match="somebody works on"):
+            store.track("restyle", id=job_id)
+        job.log("still here")
+    assert read(store, job_id)["status"] == "completed"
+    # One that waits is for whoever takes it.
+    waiting = store.create("restyle")
+    with store.track("restyle", id=waiting["id"]):
+        assert read(store, waiting["id"])["status"] == "processing"
+
+
+def test_of_many_that_would_make_a_job_one_tracks_it(shared: Service) -> None:
+    for _ in range(5):
+        job_id, barrier = fresh(), threading.Barrier(8)
+        ended: list[str] = []
+
+        def work(job_id: str = job_id, barrier: threading.Barrier = barrier, ended: list[str] = ended) -> None:
+            with JobStore(shared.url, kind="test") as store:
+                barrier.wait()
+                try:
+                    with store.track(id=job_id):
+                        ended.append("worked")
+                        until(lambda: len(ended) == 8)
+                except Fenced:
+                    ended.append("fenced")
+
+        workers = [threading.Thread(target=work) for _ in range(8)]
+        for thread in workers:
+            thread.start()
+        for thread in workers:
+            thread.join()
+        assert sorted(ended) == ["fenced"] * 7 + ["worked"]
+
+
 def test_more_writers_than_are_counted_lose_no_line(shared: Service) -> None:
     job_id = fresh()
     for n in range(70):
@@ -313,6 +353,50 @@ def test_options_of_the_http_client_are_those_of_heartbeats(shared: Service) -> 
         assert store.pulse()._process is None
         before = read(store, job.id)["lease_expires_at"]
         until(lambda: read(store, job.id)["lease_expires_at"] > before)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_heartbeats_trust_whom_requests_trust(
+    shared: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    with SecureNetwork(shared.port, tmp_path) as network:
+        monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        if is_told:
+            monkeypatch.setenv("SSL_CERT_FILE", str(network.roots))
+        else:
+            # As if that authority was one of those that come with httpx.
+            monkeypatch.setattr("certifi.where", lambda: str(network.roots))
+        _trusted.cache_clear()
+        try:
+            with JobStore(network.url, kind="test") as store, store.track(lease_seconds=1) as job:
+                assert store.pulse()._process is not None
+                before = read(store, job.id)["lease_expires_at"]
+                until(lambda: read(store, job.id)["lease_expires_at"] > before)
+        finally:
+            _trusted.cache_clear()
+
+
+def test_heartbeats_take_the_way_of_requests(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", shared.url)
+    monkeypatch.setenv("NO_PROXY", "")
+    # Whoever is asked as a proxy for another address answers all the same.
+    with JobStore("http://jobs.invalid", kind="test") as store, store.track(lease_seconds=1) as job:
+        assert store.pulse()._process is None
+        before = read(store, job.id)["lease_expires_at"]
+        until(lambda: read(store, job.id)["lease_expires_at"] > before)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with JobStore(shared.url, kind="test") as store, store.track(lease_seconds=1):
+        assert store.pulse()._process is not None
+
+
+def test_a_dict_refuses_at_once_what_has_no_json(shared: Service) -> None:
+    with JobsDict(shared.url, kind=fresh_kind()) as jobs:
+        job_id = fresh()
+        jobs[job_id] = {"status": "processing", "logs": []}
+        with pytest.raises(TypeError):
+            jobs[job_id].update(status="completed", result=object())
+        assert jobs[job_id]["status"] == "processing"
 
 
 def test_a_dict_is_what_frameworks_take_it_for(shared: Service) -> None:

@@ -19,11 +19,12 @@ MODES = ("pass", "pass", "pass", "cut before", "cut after", "late", "twice")
 class UnreliableNetwork:
     """Takes connections, and passes on each request in one of the ways of `MODES`."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, modes: tuple[str, ...] = MODES) -> None:
         self._upstream = ("127.0.0.1", port)
         self._random = random.Random(seed)
         #: Dealt like cards, so that all of them happen among a few requests.
         self._modes: list[str] = []
+        self._all_modes = modes
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.happened: Counter[str] = Counter()
@@ -63,7 +64,7 @@ class UnreliableNetwork:
             while request := _message(connection):
                 with self._lock:
                     if not self._modes:
-                        self._modes = self._random.sample(MODES, len(MODES))
+                        self._modes = self._random.sample(self._all_modes, len(self._all_modes))
                     mode = self._modes.pop()
                     seconds = self._random.uniform(0.0, 0.2)
                     self.happened[mode] += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, cast
 import httpx
 
 from . import routes
-from .errors import JobNotFound, MilepostError, still_tried
+from .errors import JobNotFound, MilepostError, Refused, still_tried
 from .outbox import NoRoom
 from .store import JobStore, fill, is_cut, parted
 from .tracking import TrackedJob
@@ -247,12 +247,12 @@ class AsyncJobStore:
         lease_seconds: int = 30,
         **spec: Any,
     ) -> AsyncTrackedJob:
-        """Makes a job that this process works on now: `async with await store.track("restyle") as job`."""
-        spec = {**spec, "status": "processing", "lease_seconds": lease_seconds}
-        job = await self.create(kind, id=id, input=input, labels=labels, **spec)
-        routes.check_not_done(job)
-        if job["status"] == "queued":
-            await self.write(job["id"], {"status": "processing"}, attempt=job["attempt"])
+        """Makes a job that this process works on now, as `JobStore.track`: `async with await store.track("restyle") as job`."""
+        spec = {"input": input, "labels": labels, **spec, "status": "processing", "lease_seconds": lease_seconds}
+        told = await self._transport.told(routes.create(self.store.kind_of(kind), spec, id, None))
+        job: Job = told.said
+        if id is not None and routes.waits_for_work(told):
+            job = await self._take(job)
         # It may begin a process.
         return await asyncio.to_thread(AsyncTrackedJob, self.store, job, lease_seconds)
 
@@ -300,6 +300,15 @@ class AsyncJobStore:
         barriers = [asyncio.wrap_future(barrier) for barrier in self.store.barriers(job_id)]
         if barriers and (await asyncio.wait(barriers, timeout=seconds))[1]:
             raise still_tried(seconds, job_id)
+
+    async def _take(self, job: Job) -> Job:
+        try:
+            now: Job | None = await self._job(routes.taking(job))
+        except Refused as refused:
+            now = await self.read(job["id"], logs=0)
+            if not routes.was_taken(refused, job, now):
+                raise routes.taken(job["id"]) from refused
+        return cast("Job", {**job, **cast("Job", now)})
 
     async def _job(self, request: Request) -> Job:
         return cast("Job", await self._ask(request))

@@ -30,6 +30,8 @@ class Refused(MilepostError):
         self.code = str(problem.get("code", ""))
         #: A sentence for people.
         self.detail = str(problem.get("detail", ""))
+        #: The request was sent before, and what it is about may be its own doing.
+        self.is_repeat = False
         super().__init__(f"{status} {self.code}: {self.detail}".rstrip(": "))
 
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from .errors import MilepostError
 from .job_entry import EMPTY, INPUT, NATIVE, JobEntry
-from .members import DONE, STATUSES, error_of
+from .members import DONE, STATUSES, Members, error_of
 from .store import JobStore
 
 SEEN_SECONDS = 5.0  # a job that was seen so lately is taken to be there
@@ -203,6 +203,8 @@ class JobsDict(MutableMapping[str, JobEntry]):
             patch["status"] = self.status_of(patch["status"])
         if "error" in patch:
             patch["error"] = error_of(patch["error"])
+        # Raised here, and not when it is sent.
+        Members(patch)
         is_end = patch.get("status") in DONE
         with self._order_of(job_id):
             with self._lock:
@@ -219,21 +221,23 @@ class JobsDict(MutableMapping[str, JobEntry]):
     def settle(self, job_id: str) -> None:
         """Sends what is held back of a job."""
         with self._order_of(job_id):
-            with self._lock:
-                unsettled = self._unsettled.pop(job_id, None)
-                if not self._unsettled:
-                    _unsettled_dicts.pop(id(self), None)
+            unsettled = self._unsettled.get(job_id)
             if unsettled is None:
                 return
             unsettled.cancel()
+            # Seen here until it is on its way, and by then it is read from the service.
             try:
-                self._send(job_id, unsettled.patch, is_checked=False)
+                self._send(job_id, dict(unsettled.patch), is_checked=False)
             except MilepostError:
                 # Nothing of it was taken: it is tried again, until the store is closed.
                 if not self.store.is_closed:
                     with self._lock:
                         self._hold(job_id, unsettled.patch)
                 raise
+            with self._lock:
+                self._unsettled.pop(job_id, None)
+                if not self._unsettled:
+                    _unsettled_dicts.pop(id(self), None)
 
     def settle_all(self) -> None:
         """Sends what is held back."""

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import queue
+import ssl
 import subprocess
 import sys
 import threading
@@ -44,10 +45,11 @@ class Pulse:
     Where no process can be had, a thread does it, which is as good for as long as nothing keeps the interpreter's lock.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], post: Post | None = None) -> None:
-        """With `post` a thread sends what it is given by that, and there is no process."""
-        self._url = url
-        self._headers = dict(headers)
+    def __init__(self, url: str, headers: Mapping[str, str], post: Post | None = None, roots: str | None = None) -> None:
+        """With `post` a thread sends what it is given by that, and there is no process. `roots` is a file with whom TLS trusts;
+        without one it is whom the system does.
+        """
+        self._hello = {"url": url, "headers": dict(headers), "roots": roots}
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, int], tuple[float, Learnt]] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,10 +110,10 @@ class Pulse:
                 log.warning("leases are renewed by a thread, as no process can be had for it: %s", error)
             else:
                 threading.Thread(target=self._listen, args=(self._process,), name="milepost-pulse", daemon=True).start()
-                self._write({"url": self._url, "headers": self._headers, "parent": os.getpid()})
+                self._write({**self._hello, "parent": os.getpid()})
                 return
         lines = self._lines = queue.Queue()
-        heart = _Heart(self._url, self._headers, os.getppid(), self._learnt, self._post)
+        heart = _Heart({**self._hello, "parent": os.getppid()}, self._learnt, self._post)
         threading.Thread(target=heart.run, args=(lines,), name="milepost-pulse", daemon=True).start()
 
     def _write(self, message: Mapping[str, Any]) -> None:
@@ -158,13 +160,15 @@ class Pulse:
 class _Heart:
     """The process's side."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], parent: int, tell: Learnt, post: Post | None = None) -> None:
-        self._parts = urlsplit(url)
-        self._headers = {**headers, "Content-Type": "application/json"}
+    def __init__(self, hello: Mapping[str, Any], tell: Learnt, post: Post | None = None) -> None:
+        """`hello`: the `url` and `headers` of requests, whom TLS trusts, and the process that is worked for."""
+        self._parts = urlsplit(hello["url"])
+        self._roots: str | None = hello["roots"]
+        self._parent: int = hello["parent"]
+        self._headers = {**hello["headers"], "Content-Type": "application/json"}
         if self._parts.username is not None:
             named = f"{unquote(self._parts.username)}:{unquote(self._parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(named.encode()).decode()
-        self._parent = parent
         self._tell = tell
         self._post = post or self._send
         self._connection: http.client.HTTPConnection | None = None
@@ -238,8 +242,12 @@ class _Heart:
 
     def _send(self, operations: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._connection is None:
-            kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-            self._connection = kind(str(self._parts.hostname), self._parts.port, timeout=REQUEST_SECONDS)
+            host, port = str(self._parts.hostname), self._parts.port
+            if self._parts.scheme == "https":
+                trusted = ssl.create_default_context(cafile=self._roots)
+                self._connection = http.client.HTTPSConnection(host, port, timeout=REQUEST_SECONDS, context=trusted)
+            else:
+                self._connection = http.client.HTTPConnection(host, port, timeout=REQUEST_SECONDS)
         self._connection.request("POST", f"{self._parts.path.rstrip('/')}/batch", json.dumps(operations).encode(), self._headers)
         answer = self._connection.getresponse()
         body = answer.read()
@@ -268,8 +276,7 @@ def main() -> None:
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     first = lines.get()
     if first:
-        hello = json.loads(first)
-        _Heart(hello["url"], hello["headers"], hello["parent"], _print).run(lines)
+        _Heart(json.loads(first), _print).run(lines)
     os._exit(0)
 
 

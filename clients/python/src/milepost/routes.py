@@ -13,10 +13,13 @@ from .transport import Request, job_path
 
 if TYPE_CHECKING:
     from .documents import Job
+    from .errors import Refused
+    from .transport import Told
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 WAIT_SECONDS = 25.0  # of one request that waits; it is sent again for as long as the caller wants
 PAGE_JOBS = 500
+CREATED = 201
 
 Texts = Union[str, Iterable[str], None]
 
@@ -42,9 +45,11 @@ def fresh_writer() -> str:
 def create(kind: str, spec: Mapping[str, Any], job_id: str | None, key: str | None) -> Request:
     """Makes a job, or makes sure that it is there."""
     body = {"kind": kind, **{name: value for name, value in spec.items() if value is not None}}
+    # Sent again, it is told that it has made the job if it has.
+    once = {"idempotency-key": key or uuid.uuid4().hex}
     if job_id is not None:
-        return Request("PUT", job_path(job_id), body)
-    return Request("POST", "/jobs", body, headers={"idempotency-key": key or uuid.uuid4().hex})
+        return Request("PUT", job_path(job_id), body, headers=once)
+    return Request("POST", "/jobs", body, headers=once)
 
 
 def read(job_id: str, logs: int | str | None, logs_after: int | None, input: bool) -> Request:
@@ -143,7 +148,31 @@ def _commas(texts: Texts) -> str | None:
     return texts if texts is None or isinstance(texts, str) else ",".join(texts)
 
 
-def check_not_done(job: Job) -> None:
-    """Raises `Fenced` for a job that cannot be worked on any more."""
+def taking(job: Job) -> Request:
+    """Makes this process the one that works on a queued job, unless another is faster."""
+    body = {"status": "processing", "attempt": job["attempt"]}
+    return Request("PATCH", job_path(job["id"]), body, headers={"if-match": f'"v{job["version"]}"'})
+
+
+def waits_for_work(told: Told) -> bool:
+    """Whether a job that was to be made and begun stood already, and has to be taken; if not, this process has made it.
+
+    Raises `Fenced` for one that nobody is waited for at.
+    """
+    job: Job = told.said
     if job["done"]:
-        raise Fenced(409, {"code": "already_finished", "detail": f"the job is {job['status']}"})
+        raise Fenced(409, {"code": "already_finished", "detail": f"the job {job['id']} is {job['status']}"})
+    if job["status"] == "processing" and told.status != CREATED:
+        raise taken(job["id"])
+    return bool(job["status"] == "queued")
+
+
+def was_taken(refused: Refused, before: Job, now: Job | None) -> bool:
+    """Whether `taking` was done although it is refused: the answer to it was lost."""
+    is_next = now is not None and (now["status"], now["version"]) == ("processing", before["version"] + 1)
+    return refused.is_repeat and is_next
+
+
+def taken(job_id: str) -> Fenced:
+    """The exception for a job that somebody else works on."""
+    return Fenced(409, {"code": "job_exists", "detail": f"somebody works on the job {job_id} already"})

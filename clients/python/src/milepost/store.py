@@ -16,14 +16,14 @@ import httpx
 
 from . import routes
 from .documents import LogLine
-from .errors import JobNotFound, MilepostError, Undelivered, still_tried
+from .errors import JobNotFound, MilepostError, Refused, Undelivered, still_tried
 from .members import Lines, Members, lines_of
 from .outbox import Answer, NoRoom, Outbox, Told
 from .pulse import Pulse
 from .sender import Sender
 from .signals import uninterrupted
 from .tracking import TrackedJob
-from .transport import Again, Request, Retry, Transport, judged, stream_arguments, sync_client
+from .transport import Again, Request, Retry, Transport, is_proxied, judged, roots_file, stream_arguments, sync_client
 from .watching import Event, Events
 
 if TYPE_CHECKING:
@@ -258,15 +258,17 @@ class JobStore:
         lease_seconds: int = 30,
         **spec: Any,
     ) -> TrackedJob:
-        """Makes a job that this process works on now, for `with`: it ends the way the block ends. With an `id` it may be there.
+        """Makes a job that this process works on now, for `with`: it ends the way the block ends. With an `id` it may wait in the
+        queue already; raises `Fenced` where it is done or somebody else works on it. What several workers share is claimed.
 
         Its lease is renewed by a process of its own, also while this one is busy.
         """
-        spec = {**spec, "status": "processing", "lease_seconds": lease_seconds}
-        job = self.create(kind, id=id, input=input, labels=labels, **spec)
-        routes.check_not_done(job)
-        if job["status"] == "queued":
-            self.write(job["id"], {"status": "processing"}, attempt=job["attempt"])
+        spec = {"input": input, "labels": labels, **spec, "status": "processing", "lease_seconds": lease_seconds}
+        self._box()
+        told = self._transport.told(routes.create(self.kind_of(kind), spec, id, None))
+        job: Job = told.said
+        if id is not None and routes.waits_for_work(told):
+            job = self._take(job)
         return TrackedJob(self, job, lease_seconds)
 
     # Delivery.
@@ -313,8 +315,8 @@ class JobStore:
         with self._lock:
             if self._pulse is None:
                 # A process has none of what httpx was given.
-                post = self._beat if self._options.keys() > {"headers"} else None
-                self._pulse = Pulse(self.url, self._options["headers"], post)
+                post = self._beat if self._options.keys() > {"headers"} or is_proxied(self.url) else None
+                self._pulse = Pulse(self.url, self._options["headers"], post, roots_file())
             return self._pulse
 
     def known(self, job_id: str) -> Answer | None:
@@ -442,6 +444,15 @@ class JobStore:
                     # A fork. What waited is sent by the process it came from.
                     self._begin()
         return self._outbox
+
+    def _take(self, job: Job) -> Job:
+        try:
+            now: Job | None = self._job(routes.taking(job))
+        except Refused as refused:
+            now = self.read(job["id"], logs=0)
+            if not routes.was_taken(refused, job, now):
+                raise routes.taken(job["id"]) from refused
+        return cast("Job", {**job, **cast("Job", now)})
 
     def _job(self, request: Request) -> Job:
         return cast("Job", self._ask(request))

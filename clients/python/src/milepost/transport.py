@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
 import random
 import threading
 import time
+import urllib.request
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+import certifi
 import httpx
 
-from .errors import MilepostError, Unavailable, refusal
+from .errors import MilepostError, Refused, Unavailable, refusal
 
 if TYPE_CHECKING:
     import ssl
@@ -61,6 +64,13 @@ class Retry:
         if time.monotonic() + seconds > self._give_up_at:
             raise Unavailable(f"no answer for {self._patience_seconds:g} s: {why}")
         return seconds
+
+
+class Told(NamedTuple):
+    """What a request was answered."""
+
+    said: Any
+    status: int
 
 
 class Again(Exception):
@@ -151,6 +161,19 @@ def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def roots_file() -> str | None:
+    """Whom httpx trusts, as a file; `None`: what OpenSSL is told by the environment."""
+    return None if {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys() else certifi.where()
+
+
+def is_proxied(url: str) -> bool:
+    """Whether httpx reaches an address through a proxy that the environment names."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    has_one = bool({parts.scheme, "all"} & proxies.keys())
+    return has_one and not urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2])
+
+
 def _with_tls(options: Mapping[str, Any]) -> dict[str, Any]:
     if options.keys() & {"verify", "cert", "trust_env"}:
         return dict(options)
@@ -173,17 +196,27 @@ class Transport:
 
     def ask(self, request: Request) -> Any:
         """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
+        return self.told(request).said
+
+    def told(self, request: Request) -> Told:
+        """The same, with what else is known of the answer."""
         arguments = request.arguments()
         retry = Retry(self.patience_seconds)
+        is_repeat = False
         while True:
             if self._closing.is_set():
                 raise MilepostError("the store is closed")
             try:
-                return judged(self.client.request(**arguments))
+                response = self.client.request(**arguments)
+                return Told(judged(response), response.status_code)
+            except Refused as refused:
+                refused.is_repeat = is_repeat
+                raise
             except httpx.TransportError as error:
                 pause = retry.pause(f"{type(error).__name__}: {error}")
             except Again as again:
                 pause = retry.pause(str(again), again.after_seconds)
+            is_repeat = True
             self._closing.wait(pause)
 
     def close(self) -> None:
@@ -202,15 +235,25 @@ class AsyncTransport:
 
     async def ask(self, request: Request) -> Any:
         """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
+        return (await self.told(request)).said
+
+    async def told(self, request: Request) -> Told:
+        """The same, with what else is known of the answer."""
         arguments = request.arguments()
         retry = Retry(self.patience_seconds)
+        is_repeat = False
         while True:
             try:
-                return judged(await self.client.request(**arguments))
+                response = await self.client.request(**arguments)
+                return Told(judged(response), response.status_code)
+            except Refused as refused:
+                refused.is_repeat = is_repeat
+                raise
             except httpx.TransportError as error:
                 pause = retry.pause(f"{type(error).__name__}: {error}")
             except Again as again:
                 pause = retry.pause(str(again), again.after_seconds)
+            is_repeat = True
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
