@@ -187,9 +187,10 @@ struct Patience {
 }
 
 impl Patience {
-    /// Whoever follows something waits for a service that is away; a refusal is final.
+    /// Whoever follows something waits for a service that is away; a refusal is final, and so is a certificate that somebody
+    /// has to see to.
     async fn wait(&mut self, error: ClientError) -> Result<(), PeopleError> {
-        if !error.is_passing() {
+        if !error.is_passing() || matches!(error, ClientError::Untrusted { .. }) {
             return Err(error.into());
         }
         if !self.has_said {

@@ -5,6 +5,7 @@
 //! the disk, and told by the next run.
 //! Must not know anything of the server's side; it speaks through `client`.
 
+mod blocks;
 mod child;
 mod claim;
 mod flush;
@@ -126,7 +127,7 @@ async fn run_one(options: &RunOptions) -> Result<ExitCode, RunError> {
     let mut client = Client::new(options.track.server.base()?);
     let (id, writer) = (options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string()), report::writer());
     let spool = options.track.spool();
-    let book = Book::new(client.base().url(), &id, &writer, Some(creation(options, &writer)));
+    let book = Book::new(client.base().url(), &id, &writer, Some(creation(options)));
     let outbox = Outbox::new(book, &spool).into();
     let url = client.base().url().to_owned();
     let environment = [("MILEPOST_JOB_ID", id.clone()), ("MILEPOST_KIND", options.kind.clone()), ("MILEPOST_URL", url)];
@@ -144,7 +145,7 @@ async fn run_one(options: &RunOptions) -> Result<ExitCode, RunError> {
 }
 
 /// What the job is made of.
-fn creation(options: &RunOptions, writer: &str) -> Value {
+fn creation(options: &RunOptions) -> Value {
     /// How much of a command line goes into the input of its job, which takes 256 KiB.
     const COMMAND_BYTES_MAX: usize = 64 * 1024;
     /// How much longer than its grace the end of a command may take to be told.
@@ -164,7 +165,7 @@ fn creation(options: &RunOptions, writer: &str) -> Value {
         "lease_seconds": options.track.lease_seconds,
         "cancel_grace_seconds": options.track.grace_seconds + TELLING_SECONDS,
         "labels": options.labels(),
-        "input": {"command": words, "run": writer},
+        "input": {"command": words},
     });
     if let Some(stage) = &options.stage {
         creation["stage"] = stage.as_str().into();
@@ -175,7 +176,7 @@ fn creation(options: &RunOptions, writer: &str) -> Value {
 /// Says on stderr what somebody should know of how a job was told of; nothing when all went well.
 fn tell(id: &str, tracked: &Tracked) {
     if let Some(why) = &tracked.lost {
-        complain(format_args!("the job {id} was not told everything: {why}"));
+        complain(format_args!("not all that was to be reported of the job {id} has arrived: {why}"));
     }
     match &tracked.left {
         Left::Nothing => {}
@@ -209,7 +210,7 @@ fn end_of(ended: &Result<Exit, io::Error>) -> Value {
             failed(json!({"reason": "exit_code", "message": message, "exit_code": code}))
         }
         Ok(Exit::Signal(signal)) => {
-            let message = format!("the command was ended by signal {signal}");
+            let message = format!("the command was ended by {}", name_of(*signal));
             failed(json!({"reason": "signal", "message": message, "signal": signal}))
         }
         Err(cause) => {
@@ -217,4 +218,9 @@ fn end_of(ended: &Result<Exit, io::Error>) -> Value {
             failed(json!({"reason": "not_started", "message": message}))
         }
     }
+}
+
+/// What people call a signal.
+fn name_of(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |known| known.to_string())
 }

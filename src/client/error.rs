@@ -19,6 +19,15 @@ pub enum ClientError {
         #[source]
         cause: io::Error,
     },
+    /// There is somebody, but not surely the service: its certificate is not trusted here.
+    #[error("{url} is not trusted: {cause}")]
+    Untrusted {
+        /// Where it was tried.
+        url: String,
+        /// What is wrong with its certificate.
+        #[source]
+        cause: io::Error,
+    },
     /// The answer did not come in time.
     #[error("no answer within {} seconds", .0.as_secs())]
     Silent(Duration),
@@ -52,7 +61,12 @@ impl ClientError {
     /// Whether the same request may well be answered later.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent(_) | Self::Broken(_) | Self::Cut(_) | Self::Unreadable(_) => true,
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::Silent(_)
+            | Self::Broken(_)
+            | Self::Cut(_)
+            | Self::Unreadable(_) => true,
             Self::NoRequest(_) => false,
             Self::Refused(refusal) => {
                 Self::PASSING.contains(&refusal.status) || refusal.code == "idempotency_in_progress"
@@ -65,6 +79,7 @@ impl ClientError {
         match self {
             Self::Refused(refusal) => Some(refusal),
             Self::Unreachable { .. }
+            | Self::Untrusted { .. }
             | Self::Silent(_)
             | Self::Broken(_)
             | Self::Cut(_)

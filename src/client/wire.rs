@@ -42,7 +42,14 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) async fn connect(base: &Base) -> Result<Self, ClientError> {
-        let unreachable = |cause| ClientError::Unreachable { url: base.url().to_owned(), cause };
+        let unreachable = |cause| {
+            let url = base.url().to_owned();
+            if is_distrust(&cause) {
+                ClientError::Untrusted { url, cause }
+            } else {
+                ClientError::Unreachable { url, cause }
+            }
+        };
         let connected = timeout(CONNECT_PATIENCE, reach(base)).await;
         let duplex = connected.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
         let (sender, connection) = http1::handshake(TokioIo::new(duplex)).await?;
@@ -86,4 +93,10 @@ async fn reach(base: &Base) -> io::Result<Box<dyn Duplex>> {
         None => Box::new(stream),
         Some(secure) => Box::new(TlsConnector::from(secure.config.clone()).connect(secure.name.clone(), stream).await?),
     })
+}
+
+/// Whether there was somebody, whose certificate is not trusted.
+fn is_distrust(cause: &io::Error) -> bool {
+    let cause = cause.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }

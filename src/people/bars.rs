@@ -13,6 +13,8 @@ use crate::job::printable;
 const COLUMNS: usize = 80;
 /// How wide a bar is.
 const BAR: usize = 24;
+/// How wide the column of ids grows: that of an id that the service makes up.
+const ID_COLUMNS_MAX: usize = 36;
 
 /// How a job stands, as far as it is shown.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub(super) struct Row {
     percent: String,
     stage: String,
     eta: String,
+    reason: String,
+    is_gone: bool,
 }
 
 impl Row {
@@ -37,36 +41,50 @@ impl Row {
     /// The job is like this now; whether that is news for somebody who reads lines.
     pub(super) fn is(&mut self, job: &Value) -> bool {
         let text = |member: &str| printable(job[member].as_str().unwrap_or_default()).into_owned();
-        let (status, percent, stage) = (text("status"), percent(job), text("stage"));
-        let is_news = (&status, &percent, &stage) != (&self.status, &self.percent, &self.stage);
+        let (status, percent, stage, reason) = (text("status"), percent(job), text("stage"), reason(job));
+        let is_news = (&status, &percent, &stage, &reason) != (&self.status, &self.percent, &self.stage, &self.reason);
         let pct = job["progress_pct"].as_f64().unwrap_or_default();
         let eta = job["eta_seconds"].as_f64().map(left).unwrap_or_default();
-        *self = Self { id: std::mem::take(&mut self.id), status, pct, percent, stage, eta };
+        *self = Self { id: std::mem::take(&mut self.id), status, pct, percent, stage, eta, reason, is_gone: false };
         is_news
     }
 
     /// The job is not there, or not any more.
     pub(super) fn is_gone(&mut self) -> bool {
-        let is_news = self.status != "not there";
-        *self = Self { id: std::mem::take(&mut self.id), status: "not there".to_owned(), ..Self::default() };
+        let is_news = !self.is_gone;
+        let status = "not there".to_owned();
+        *self = Self { id: std::mem::take(&mut self.id), status, is_gone: true, ..Self::default() };
         is_news
     }
 
     /// For a file.
     pub(super) fn line(&self) -> String {
-        let words =
-            [printable(&self.id).as_ref(), &self.status, &self.percent, &self.stage, &self.eta].map(str::to_owned);
-        words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+        let id = printable(&self.id);
+        let words = [id.as_ref(), &self.status, &self.percent, &self.stage, &self.eta, &self.reason];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// For a terminal.
-    fn bar(&self) -> String {
+    /// For a terminal: what may be long comes last.
+    fn bar(&self, id_columns: usize) -> String {
         let full = (self.pct / 100.0 * BAR as f64).floor().clamp(0.0, BAR as f64) as usize;
         let bar = format!("{}{}", "█".repeat(full), "░".repeat(BAR - full));
+        // One that is not there has not come to 0 % of anything.
+        let bar = if self.is_gone { " ".repeat(BAR) } else { bar };
         let status = if self.status.is_empty() { "…" } else { &self.status };
-        let id = printable(&self.id);
-        let row = format!("{id}  {bar} {:>4}  {status}  {}  {}", self.percent, self.stage, self.eta);
+        let words = [self.eta.as_str(), &self.stage, &self.reason];
+        let rest = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("  ");
+        let row = format!("{:id_columns$}  {bar} {:>4}  {status:10}  {rest}", printable(&self.id), self.percent);
         row.trim_end().to_owned()
+    }
+}
+
+/// Why a job has ended, or that it is to end; on one line.
+pub(super) fn reason(job: &Value) -> String {
+    let error = &job["error"];
+    match error["message"].as_str().or(error["reason"].as_str()) {
+        Some(said) => printable(said).into_owned(),
+        None if job["cancel_requested"] == true && job["done"] == false => "asked to stop".to_owned(),
+        None => String::new(),
     }
 }
 
@@ -107,8 +125,9 @@ impl Bars {
         if self.drawn > 0 {
             text.push_str(&format!("\u{1b}[{}A", self.drawn));
         }
+        let id_columns = rows.iter().map(|row| row.id.chars().count()).max().unwrap_or(0).min(ID_COLUMNS_MAX);
         for row in rows {
-            text.push_str(&format!("\r{}\u{1b}[K\n", clipped(&row.bar(), columns)));
+            text.push_str(&format!("\r{}\u{1b}[K\n", clipped(&row.bar(id_columns), columns)));
         }
         self.drawn = rows.len();
         let mut stdout = stdout.lock();
@@ -143,8 +162,14 @@ mod tests {
         assert!(row.is(&job));
         assert!(!row.is(&job));
         assert_eq!(row.line(), "j processing 45% a␛[2Jb 1:02 left");
-        assert!(row.bar().starts_with("j  ██████████░░░░"), "{}", row.bar());
+        let bar = row.bar(3);
+        assert!(bar.starts_with("j    ██████████░░░░") && bar.ends_with("processing  1:02 left  a␛[2Jb"), "{bar}");
+        let failed = json!({"status": "failed", "progress_pct": 45.6, "error": {"reason": "r", "message": "no\ndisk"}});
+        assert!(row.is(&failed));
+        assert_eq!(row.line(), "j failed 45% no␊disk");
         assert!(row.is_gone() && !row.is_gone());
+        assert_eq!(row.bar(1).split_whitespace().collect::<Vec<_>>(), ["j", "not", "there"]);
+        assert_eq!(reason(&json!({"error": null, "cancel_requested": true, "done": false})), "asked to stop");
         assert_eq!(left(3723.0), "1:02:03 left");
     }
 

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
+    blocks::Blocks,
     fold::{Fold, Said},
     gauge::Gauge,
     outbox::Outbox,
@@ -16,19 +17,21 @@ use super::{
 pub(super) struct Listener {
     name: &'static str,
     fold: Fold,
+    blocks: Blocks,
     gauge: Arc<Mutex<Gauge>>,
     outbox: Arc<Outbox>,
 }
 
 impl Listener {
     pub(super) fn new(name: &'static str, gauge: &Arc<Mutex<Gauge>>, outbox: &Arc<Outbox>) -> Self {
-        Self { name, fold: Fold::default(), gauge: gauge.clone(), outbox: outbox.clone() }
+        let (fold, blocks) = (Fold::default(), Blocks::default());
+        Self { name, fold, blocks, gauge: gauge.clone(), outbox: outbox.clone() }
     }
 }
 
 impl Reader for Listener {
     fn read(&mut self, bytes: &[u8]) {
-        let Self { name, fold, gauge, outbox } = self;
+        let Self { name, fold, blocks, gauge, outbox } = self;
         let measure = |line: &str| {
             let at = gauge.lock().unwrap_or_else(PoisonError::into_inner).read(line);
             if let Some(at) = at {
@@ -38,7 +41,7 @@ impl Reader for Listener {
         fold.feed(bytes, |said| match said {
             Said::Line(line) => {
                 measure(&line);
-                outbox.line(line);
+                blocks.fold(line, |line| outbox.line(line));
             }
             Said::State(line) => measure(&line),
             Said::Binary => outbox.line(format!("… {name} is no text, and not logged …")),
@@ -51,7 +54,8 @@ impl Reader for Listener {
 
     fn end(mut self) {
         if let Some(line) = self.fold.finish() {
-            self.outbox.line(line);
+            self.blocks.fold(line, |line| self.outbox.line(line));
         }
+        self.blocks.finish(|line| self.outbox.line(line));
     }
 }

@@ -85,6 +85,7 @@ pub(super) struct Spool {
     directory: PathBuf,
     lines: File,
     written: u64,
+    bytes_max: u64,
 }
 
 impl Spool {
@@ -99,7 +100,7 @@ impl Spool {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).clone();
         let lines = options.open(directory.join(Self::LINES))?;
         lines.try_lock()?;
-        let mut spool = Self { directory, lines, written: 0 };
+        let mut spool = Self { directory, lines, written: 0, bytes_max: RUN_BYTES_MAX };
         spool.write_book(book)?;
         Ok(spool)
     }
@@ -114,7 +115,8 @@ impl Spool {
         }
         // Only now: whoever had it may have written it anew.
         let book: Book = serde_json::from_slice(&fs::read(directory.join(Self::BOOK))?)?;
-        let spool = Self { directory: directory.to_owned(), written: whole_lines(&lines)?, lines };
+        let written = whole_lines(&lines)?;
+        let spool = Self { directory: directory.to_owned(), lines, written, bytes_max: RUN_BYTES_MAX };
         Ok(Some((book, spool)))
     }
 
@@ -125,7 +127,7 @@ impl Spool {
         let length = text.len() as u64;
         // Half a line at the end of a full disk is written over by the next one.
         let is_kept =
-            self.written - offset + length <= RUN_BYTES_MAX && self.lines.write_all_at(&text, self.written).is_ok();
+            self.written - offset + length <= self.bytes_max && self.lines.write_all_at(&text, self.written).is_ok();
         if is_kept {
             self.written += length;
         }
@@ -215,6 +217,18 @@ mod tests {
         let (lines, offset) = spool.read(0, |_, _| true);
         assert_eq!(lines, ["one\ntwo", "three"]);
         assert!(spool.is_end(offset));
+    }
+
+    #[test]
+    fn what_was_told_makes_room_for_what_comes() {
+        let above = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(above.path(), &Book::new("http://x", "job", "writer", None)).unwrap();
+        spool.bytes_max = 20;
+        let line = "12345678";
+        assert!(!spool.append(&"x".repeat(18), 0), "a line that is longer than all the room");
+        assert_eq!([0, 0, 11].map(|told| spool.append(line, told)), [true, false, true]);
+        assert!(!spool.append(line, 11));
+        assert_eq!(spool.read(11, |_, _| true).0, [line]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod claim;
 mod outages;
 mod people;
 mod progress;
+mod secure;
 mod terminal;
 
 use std::{

@@ -86,6 +86,23 @@ fn ffmpeg_is_followed() {
 }
 
 #[test]
+fn of_its_blocks_for_programs_the_last_is_logged() {
+    let place = Place::new();
+    clip(&place.path("in.mp4"));
+    let script =
+        "exec ffmpeg -nostdin -v error -progress - -stats_period 0.1 -readrate 8 -i in.mp4 -c:v mpeg4 -y out.mp4";
+    let output = place.run("j", &["--duration-seconds", "8"], script).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.matches("progress=continue").count() > 3, "{printed}");
+    let lines: Vec<_> = printed.lines().collect();
+    let last = lines.iter().rposition(|line| line.starts_with("frame=")).unwrap();
+    assert_eq!(place.job("j")["logs"], json!(lines[last..]));
+    // Each of them told how far it was.
+    let timeline = place.call("GET", "/jobs/j", &json!(null)).1;
+    assert!(timeline["version"].as_u64() > Some(4), "{timeline}");
+}
+
+#[test]
 fn a_cancel_stops_ffmpeg() {
     let place = Place::new();
     clip(&place.path("in.mp4"));
