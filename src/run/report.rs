@@ -62,6 +62,8 @@ pub(super) struct Reporter<'a> {
     heard: &'a watch::Sender<Heard>,
     heartbeat: Duration,
     told_at: Instant,
+    /// The version of a queued job that was to be taken.
+    taking: Option<u64>,
     /// Nobody adds anything: the command has gone, with an end or without one.
     is_rest: bool,
 }
@@ -73,7 +75,8 @@ impl<'a> Reporter<'a> {
         heard: &'a watch::Sender<Heard>,
         lease: Duration,
     ) -> Self {
-        Self { client, outbox, heard, heartbeat: lease / HEARTBEATS_PER_LEASE, told_at: Instant::now(), is_rest: false }
+        let (heartbeat, told_at) = (lease / HEARTBEATS_PER_LEASE, Instant::now());
+        Self { client, outbox, heard, heartbeat, told_at, taking: None, is_rest: false }
     }
 
     /// Tells what a command has left, which may have no end.
@@ -160,7 +163,9 @@ impl<'a> Reporter<'a> {
         let answer = self.client.call(&made).await?;
         let mut job: Value = answer.json()?;
         let status = text(&job, "status");
-        if answer.status != 201 {
+        // It may have been taken, and the answer to that was lost.
+        let is_taken = status == "processing" && self.taking.is_some_and(|version| job["version"] == version + 1);
+        if answer.status != 201 && !is_taken {
             if status != "queued" {
                 return Err(Fault::Lost(format!("the job {} is there already, and {status}", book.id)));
             }
@@ -168,6 +173,7 @@ impl<'a> Reporter<'a> {
             if let Some(stage) = create.get("stage") {
                 take["stage"] = stage.clone();
             }
+            self.taking = job["version"].as_u64();
             let version = format!("\"v{}\"", job["version"]);
             let taken = self.client.call(&Request::send("PATCH", &path, &take).header("if-match", version)).await?;
             job = taken.json()?;

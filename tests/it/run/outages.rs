@@ -2,8 +2,10 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
+    thread,
 };
 
 use serde_json::{Value, json};
@@ -104,6 +106,53 @@ fn the_next_run_tells_what_an_earlier_one_could_not() {
     assert_eq!(running.end(), Some(0));
     assert_eq!(place.job("three")["status"], "completed");
     assert_eq!(place.spooled(), 0);
+}
+
+/// Passes requests on, one for each connection, and loses the answer to the first of this method; where it listens.
+fn losing_an_answer(service: &str, method: &'static str) -> SocketAddr {
+    fn message(stream: &TcpStream) -> String {
+        let (mut reader, mut text, mut length) = (BufReader::new(stream), String::new(), 0);
+        while !text.ends_with("\r\n\r\n") && reader.read_line(&mut text).unwrap() > 0 {
+            let line = text.lines().last().unwrap().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.parse().unwrap();
+            }
+        }
+        reader.take(length).read_to_string(&mut text).unwrap();
+        text
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, service) = (listener.local_addr().unwrap(), service.to_owned());
+    thread::spawn(move || {
+        let mut is_lost = false;
+        while let Ok((mut client, _)) = listener.accept() {
+            let request = message(&client);
+            let mut server = TcpStream::connect(&service).unwrap();
+            server.write_all(request.as_bytes()).unwrap();
+            let answer = message(&server);
+            if is_lost || !request.starts_with(method) {
+                // Whoever asked may have gone.
+                let _gone = client.write_all(answer.as_bytes());
+            } else {
+                is_lost = true;
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn whoever_makes_or_takes_a_job_knows_it_when_the_answer_is_lost() {
+    let place = Place::new();
+    place.call("PUT", "/jobs/waiting", &json!({"kind": "k"}));
+    for (method, id) in [("PUT", "new"), ("PATCH", "waiting")] {
+        let address = losing_an_answer(&place.address, method);
+        let mut command = place.run(id, &[], "echo out");
+        let output = command.env("MILEPOST_URL", format!("http://{address}")).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{method}");
+        let job = place.job(id);
+        assert_eq!((&job["status"], &job["logs"]), (&json!("completed"), &json!(["out"])), "{method}");
+    }
 }
 
 #[test]
