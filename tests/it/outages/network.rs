@@ -35,7 +35,13 @@ async fn two() -> [(Network, Arc<Server>); 2] {
     let mut two = Vec::new();
     for _ in 0..2 {
         let (url, network) = behind_a_network(&url).await;
-        two.push((network, Arc::new(Server::start_at(url, impatient).await)));
+        let configure = |config: &mut Config| {
+            impatient(config);
+            // Each line is looked for at the end.
+            config.logs.job_lines_max = 100_000_000;
+            config.logs.job_log_bytes_max = 1 << 40;
+        };
+        two.push((network, Arc::new(Server::start_at(url, configure).await)));
     }
     two.try_into().unwrap_or_else(|_| unreachable!())
 }
