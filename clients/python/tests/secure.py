@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 COMMANDS = (
-    "req -x509 -newkey rsa:2048 -nodes -subj /CN=authority -keyout root.key -out root.crt",
+    "req -x509 -newkey rsa:2048 -nodes -subj /CN=authority -addext keyUsage=critical,keyCertSign -keyout root.key -out root.crt",
     "req -newkey rsa:2048 -nodes -subj /CN=service -keyout service.key -out service.csr",
     "x509 -req -in service.csr -CA root.crt -CAkey root.key -CAcreateserial -extfile names -out service.crt",
 )
@@ -24,7 +24,7 @@ class SecureNetwork:
     """Takes TLS, and passes on what is in it."""
 
     def __init__(self, port: int, directory: Path) -> None:
-        (directory / "names").write_text("subjectAltName=IP:127.0.0.1")
+        (directory / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
         for command in COMMANDS:
             subprocess.run(["openssl", *command.split()], cwd=directory, check=True, capture_output=True)
         #: Whom to trust.
