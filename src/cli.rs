@@ -100,6 +100,8 @@ pub enum Command {
     },
     /// Bring the store up to date with this program, or make it; `serve` does so by itself
     Migrate(ConfigOptions),
+    /// Look through the store and say what in it is damaged; also while the service runs
+    Verify(ConfigOptions),
     /// Copy the store as it is now, to be used as a store; also while the service runs
     Backup {
         /// The copy, which must not exist yet
@@ -234,6 +236,11 @@ impl Cli {
             Command::Migrate(config) => {
                 transfer::migrate(&config.load()?)?;
                 say("the store is up to date")
+            }
+            Command::Verify(config) => {
+                // There is nowhere to tell that stdout is closed but in the exit code, which tells of damage.
+                let whole = transfer::verify(&config.load()?, &mut |fault| drop(say(fault)))?;
+                say(whole)
             }
             Command::Import { file, config } => say(transfer::import(&config.load()?, file)?),
             Command::Backup { file, config } => {

@@ -1,4 +1,5 @@
-//! `milepost export`, `import`, `backup` and `migrate`: jobs out of a store and into one, and stores from one version to the next.
+//! `milepost export`, `import`, `backup`, `verify` and `migrate`: jobs out of a store and into one, what is wrong with one, and
+//! stores from one version to the next.
 
 use std::{
     fmt,
@@ -16,7 +17,10 @@ use crate::{
     app,
     clock::Clock,
     config::{Config, StoreUrl},
-    engine::{EngineError, sqlite},
+    engine::{
+        EngineError,
+        sqlite::{self, Verified},
+    },
     store::portable::{self, ImportError, Imported, Importer},
     telemetry::{self, TelemetryError},
 };
@@ -47,6 +51,12 @@ pub enum TransferError {
         "a store on PostgreSQL is backed up with PostgreSQL's own tools, such as pg_dump; or use `milepost export`"
     )]
     NotEmbedded,
+    /// Only a store of the embedded engine can be looked through.
+    #[error("a store on PostgreSQL is looked through with PostgreSQL's own tools: data checksums and pg_amcheck")]
+    NotEmbeddedToVerify,
+    /// The store is damaged.
+    #[error("{0} faults")]
+    Damaged(u64),
     /// The import ended early.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -58,6 +68,15 @@ pub(super) struct Done(Imported);
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "imported {} jobs with {} log lines", self.0.jobs, self.0.lines)
+    }
+}
+
+/// A store without damage, as a sentence.
+pub(super) struct Whole(Verified);
+
+impl fmt::Display for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nothing is damaged: {} jobs with {} log lines", self.0.jobs, self.0.lines)
     }
 }
 
@@ -137,6 +156,18 @@ pub(super) fn backup(config: &Config, file: &Path) -> Result<(), TransferError> 
     match &config.store.url {
         StoreUrl::Directory(directory) => Ok(sqlite::backup(directory, file)?),
         StoreUrl::Postgres(_) => Err(TransferError::NotEmbedded),
+    }
+}
+
+/// Looks through the store, and says what is damaged, a line for each fault.
+pub(super) fn verify(config: &Config, say: &mut dyn FnMut(&str)) -> Result<Whole, TransferError> {
+    let _log = telemetry::start(&config.log)?;
+    match &config.store.url {
+        StoreUrl::Directory(directory) => {
+            let verified = sqlite::verify(directory, say)?;
+            if verified.faults == 0 { Ok(Whole(verified)) } else { Err(TransferError::Damaged(verified.faults)) }
+        }
+        StoreUrl::Postgres(_) => Err(TransferError::NotEmbeddedToVerify),
     }
 }
 

@@ -18,6 +18,7 @@ mod schedule;
 mod schema;
 mod tallies;
 mod timeline;
+mod verify;
 mod write;
 mod writer;
 
@@ -31,6 +32,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, backup::Backup};
 use tokio::sync::mpsc;
 
+pub use self::verify::Verified;
 use self::{error::fault, read::Readers, writer::Writer};
 use super::{
     Caution, Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery,
@@ -124,6 +126,14 @@ fn copy(source: &Connection, to: &Path) -> Result<(), EngineError> {
 pub fn export(directory: &Path) -> Result<mpsc::Receiver<Result<Exported, EngineError>>, EngineError> {
     let connection = read::open(directory, 1 << 20)?;
     Ok(export::start(connection))
+}
+
+/// Looks through a store for damage, also beside the process that writes to it, and tells each fault in words.
+///
+/// # Errors
+/// [`EngineError::Format`] when it is not of this version's format, or what the disk says.
+pub fn verify(directory: &Path, tell: &mut dyn FnMut(&str)) -> Result<Verified, EngineError> {
+    verify::run(&read::open(directory, 1 << 24)?, tell)
 }
 
 #[async_trait]

@@ -37,5 +37,6 @@ mod replicas;
 mod run;
 mod stats;
 mod stream;
+mod verify;
 mod wait;
 mod websocket;

@@ -43,7 +43,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn start(store: impl AsRef<OsStr>, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(store: impl AsRef<OsStr>, variables: &[(&str, &str)]) -> Self {
         Self::start_at("127.0.0.1:0", store, variables)
     }
 
@@ -90,7 +90,7 @@ impl Service {
     }
 
     /// The exit code, and what else stood on stdout.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();

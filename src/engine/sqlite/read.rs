@@ -114,7 +114,8 @@ pub(super) fn job(connection: &Connection, number: u64, with_result: bool) -> Re
     let head = Head::open(number, body)?;
     let result = if with_result && head.has_result() { json(connection, Table::Results, number)? } else { None };
     let mut details = statement(connection, "SELECT body FROM details WHERE job = ?1")?;
-    let detail: Vec<u8> = details.query_row([sql(number)], |row| row.get(0)).map_err(fault)?;
+    let detail = details.query_row([sql(number)], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(fault)?;
+    let detail = detail.ok_or_else(|| record::damaged(Table::Details, number, "missing"))?;
     let detail: Detail<'_> = record::open(Table::Details, number, &detail)?;
     head.job(number, revision as u64, tenant_of(number), detail, result).map(Some)
 }

@@ -168,6 +168,17 @@ fn check_format(connection: &Connection) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Refuses a store of an earlier format.
+pub(super) fn check_current(connection: &Connection) -> Result<(), EngineError> {
+    let (format, known) = (format(connection)?, MIGRATIONS.len() as i64);
+    if format == known {
+        return Ok(());
+    }
+    Err(EngineError::Format(format!(
+        "the store has format {format}, and is to have {known} for this: `milepost migrate` brings it up to date"
+    )))
+}
+
 /// The format of a store.
 pub(super) fn format(connection: &Connection) -> Result<i64, EngineError> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)

@@ -122,6 +122,11 @@ pub(super) fn fill(connection: &Connection) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Looks whether what is counted of a kind can be read.
+pub(super) fn check(kind: i64, body: &[u8]) -> Result<(), EngineError> {
+    record::open::<Tally>(Table::Tallies, kind.cast_unsigned(), body).map(drop)
+}
+
 fn put(connection: &Connection, kind: i64, tally: &Tally, buffer: &mut Vec<u8>) -> Result<(), EngineError> {
     record::seal(Table::Tallies, kind.cast_unsigned(), tally, buffer)?;
     let mut put = statement(connection, "INSERT OR REPLACE INTO tallies VALUES (?1, ?2)")?;

@@ -235,7 +235,7 @@ impl Campaign {
         let store = self.laid_down();
         inspect::export(&store, &self.client).await;
         if !matches!(self.plan.fate, Fate::Together(..)) {
-            inspect::integrity(&store);
+            inspect::integrity(&store).await;
         }
         jobs
     }

@@ -56,8 +56,11 @@ fn job_of(record: &Value) -> Seen {
     wire::seen(&document).unwrap_or_else(|| panic!("a record of an export: {record}"))
 }
 
-/// What SQLite itself has to say, and whether the tables agree with each other.
-pub(super) fn integrity(store: &Path) {
+/// What the program, and SQLite itself, have to say, and whether the tables agree with each other.
+pub(super) async fn integrity(store: &Path) {
+    let place = store.to_str().expect("a path of ours");
+    let verified = process::run(env!("CARGO_BIN_EXE_milepost"), &["verify", "--store", place]).await;
+    assert!(verified.status.success(), "verify: {}", String::from_utf8_lossy(&verified.stdout));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection = Connection::open_with_flags(store.join("milepost.db"), flags).expect("the store opens");
     let text = |query: &str| connection.query_row(query, [], |row| row.get::<_, String>(0)).expect(query);

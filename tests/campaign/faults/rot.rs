@@ -10,7 +10,7 @@ use super::Api;
 use crate::{
     campaign::{
         given,
-        process::{Launch, Server},
+        process::{self, Launch, Server},
     },
     random::Random,
 };
@@ -26,7 +26,7 @@ enum Found {
     NoStart,
     /// Some answers are refused, and the log says why.
     Refused,
-    /// Some job is not found, not listed, or has lost its input, without a word.
+    /// Some job is not found, not listed, or has lost its input, and only `milepost verify` says why.
     Missing,
 }
 
@@ -60,14 +60,32 @@ async fn flip(flips: u32) {
         fs::create_dir_all(&damaged).unwrap();
         fs::write(damaged.join("milepost.db"), bytes).unwrap();
         let what = format!("bit {bit} of byte {byte} of {}, seed {seed}", whole.len());
+        let named = verify(&damaged).await;
         let found = look_at(&damaged, &directory.path().join("damaged.log"), &told, &what).await;
+        // Whatever anybody can see of it is named to whoever asks.
+        assert!(found == Found::Nothing || named.is_some(), "{what}: {found:?}, and nothing is damaged");
         if found == Found::Missing {
-            println!("{what}: {found:?}");
+            println!("{what}: {found:?}: {}", named.unwrap_or_default().trim());
         }
         *founds.entry(found).or_default() += 1;
         fs::remove_dir_all(damaged).unwrap();
     }
     println!("{flips} flips: {founds:?}");
+}
+
+/// What `milepost verify` says of a store, if that is not whole.
+async fn verify(store: &Path) -> Option<String> {
+    let place = store.to_str().unwrap();
+    let output = process::run(env!("CARGO_BIN_EXE_milepost"), &["verify", "--store", place]).await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (told, complaint) = (text(&output.stdout), text(&output.stderr));
+    match output.status.code() {
+        Some(0) => None,
+        code => {
+            assert!(code == Some(1) && !complaint.contains("panicked"), "{told}{complaint}");
+            Some(format!("{told}{complaint}"))
+        }
+    }
 }
 
 /// Jobs of all sorts, and what is told of each.
