@@ -153,7 +153,8 @@ _LOGS = [
 def _fingerprint() -> str:
     """Changes with the format of the store and with what is put into it."""
     digest = hashlib.sha256()
-    engine = ROOT / "src" / "engine" / "sqlite"
-    for file in (engine / "schema.rs", engine / "record.rs", Path(__file__)):
+    engine = ROOT / "src" / "engine"
+    records = sorted((engine / "record").glob("*.rs"))
+    for file in (engine / "sqlite" / "schema.rs", engine / "record.rs", *records, Path(__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
