@@ -119,7 +119,11 @@ impl Life {
 
     /// It can be read, stored, exported and told.
     pub(super) fn hold(&self) {
-        let document = Document::new(&self.job).with_logs(&self.lines).with_input(self.input.as_ref()).encode();
+        let document = Document::new(&self.job).with_logs(&self.lines).with_input(self.input.as_ref());
+        assert_eq!(Some(document.encode()), serde_json::to_vec(&document).ok());
+        let short = Document::new(&self.job).without_result();
+        assert_eq!(Some(short.encode()), serde_json::to_vec(&short).ok());
+        let document = document.encode();
         let read: Result<serde_json::Value, _> = serde_json::from_slice(&document);
         let read = read.unwrap_or_default();
         assert_eq!(read["version"], self.job.version);

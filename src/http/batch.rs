@@ -38,6 +38,8 @@ use crate::store::{Caller, StoreError};
 const NDJSON: &str = Media::Ndjson.as_str();
 /// Answers that are ready are sent together, in pieces of about this size.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Room for the answer that makes a piece full.
+const CHUNK_SPARE_BYTES: usize = 4 * 1024;
 
 /// Do many operations.
 ///
@@ -200,6 +202,10 @@ impl Batch {
         while text.len() < CHUNK_BYTES
             && let Some(Some(result)) = self.window.next().now_or_never()
         {
+            if text.capacity() < CHUNK_BYTES {
+                // Once, and not by and by.
+                text.reserve(CHUNK_BYTES + CHUNK_SPARE_BYTES);
+            }
             text.extend_from_slice(&result);
             text.push(b'\n');
         }

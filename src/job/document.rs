@@ -1,5 +1,7 @@
 //! The job document: a job as every client reads it.
 
+use std::io::Write;
+
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 use utoipa::ToSchema;
 
@@ -162,11 +164,108 @@ impl<'a> Document<'a> {
 
     /// The document as JSON text.
     pub fn encode(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(768);
-        // Every member is a string, a number or JSON already: there is nothing that could fail to be written to memory.
-        let written = serde_json::to_writer(&mut text, self);
-        debug_assert!(written.is_ok(), "{written:?}");
+        let mut text = Vec::with_capacity(ENCODED_BYTES);
+        self.encode_to(&mut text);
         text
+    }
+
+    /// Appends the document as JSON text, which is what serde writes: documents are most of what the service writes, and serde
+    /// looks through each name for what is to be escaped.
+    pub fn encode_to(&self, text: &mut Vec<u8>) {
+        let mut members = Members(text);
+        members.word(b"{\"id\":", self.id.as_str());
+        members.word(b",\"kind\":", self.kind.as_str());
+        members.word(b",\"status\":", self.status.as_str());
+        members.bare(b",\"done\":", if self.done { "true" } else { "false" });
+        members.word_or_null(b",\"outcome\":", self.outcome.map(Outcome::as_str));
+        members.value(b",\"progress_pct\":", &self.progress_pct);
+        members.value(b",\"stage\":", &self.stage.map(Stage::as_str));
+        members.value(b",\"eta_seconds\":", &self.eta_seconds);
+        if let Some(result) = self.result {
+            members.json(b",\"result\":", result);
+        }
+        members.json(b",\"error\":", self.error);
+        members.value(b",\"labels\":", &self.labels);
+        members.value(b",\"priority\":", &self.priority);
+        members.value(b",\"attempt\":", &self.attempt);
+        members.value(b",\"max_attempts\":", &self.max_attempts);
+        members.value(b",\"worker\":", &self.worker);
+        members.moment(b",\"lease_expires_at\":", self.lease_expires_at);
+        members.bare(b",\"cancel_requested\":", if self.cancel_requested { "true" } else { "false" });
+        members.value(b",\"log_count\":", &self.log_count);
+        if let Some(from) = self.logs_from {
+            members.value(b",\"logs_from\":", &from);
+        }
+        if let Some(lines) = self.logs {
+            members.lines(b",\"logs\":", lines);
+        }
+        members.value(b",\"version\":", &self.version);
+        members.moment(b",\"created_at\":", Some(self.created_at));
+        members.moment(b",\"started_at\":", self.started_at);
+        members.moment(b",\"updated_at\":", Some(self.updated_at));
+        members.moment(b",\"finished_at\":", self.finished_at);
+        members.moment(b",\"expires_at\":", self.expires_at);
+        if let Some(input) = self.input {
+            members.json(b",\"input\":", input);
+        }
+        members.0.push(b'}');
+    }
+}
+
+/// What most documents have as text.
+const ENCODED_BYTES: usize = 768;
+
+/// Appends members: what stands before each is its name in quotes, and what ends the one before.
+struct Members<'t>(&'t mut Vec<u8>);
+
+impl Members<'_> {
+    /// What is JSON already.
+    fn bare(&mut self, name: &[u8], json: &str) {
+        self.0.extend_from_slice(name);
+        self.0.extend_from_slice(json.as_bytes());
+    }
+
+    /// A text of which nothing is to be escaped.
+    fn word(&mut self, name: &[u8], word: &str) {
+        self.0.extend_from_slice(name);
+        self.0.push(b'"');
+        self.0.extend_from_slice(word.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn word_or_null(&mut self, name: &[u8], word: Option<&str>) {
+        match word {
+            Some(word) => self.word(name, word),
+            None => self.bare(name, "null"),
+        }
+    }
+
+    fn json(&mut self, name: &[u8], json: Option<&Json>) {
+        self.bare(name, json.map_or("null", Json::as_str));
+    }
+
+    fn moment(&mut self, name: &[u8], moment: Option<Timestamp>) {
+        let Some(moment) = moment else { return self.bare(name, "null") };
+        self.0.extend_from_slice(name);
+        // Memory takes all there is.
+        let _written = write!(self.0, "\"{moment}\"");
+    }
+
+    /// Anything that is a string, a number or a map of strings.
+    fn value(&mut self, name: &[u8], value: &(impl Serialize + ?Sized)) {
+        self.0.extend_from_slice(name);
+        // Nothing of it could fail to be written to memory.
+        let written = serde_json::to_writer(&mut *self.0, value);
+        debug_assert!(written.is_ok(), "{written:?}");
+    }
+
+    fn lines(&mut self, name: &[u8], lines: &[LogLine]) {
+        self.0.extend_from_slice(name);
+        self.0.push(b'[');
+        for (at, line) in lines.iter().enumerate() {
+            self.value(if at > 0 { b"," } else { b"" }, &*line.text);
+        }
+        self.0.push(b']');
     }
 }
 

@@ -127,7 +127,12 @@ const CANDIDATES_SPARE: usize = 16;
 impl Batch {
     /// The jobs that these submissions name, each once, without what is known of them.
     pub(super) fn of(submissions: &[Submission]) -> Self {
-        let mut batch = Self::default();
+        // There are hardly ever fewer jobs than changes, and what is known of each is moved when there is no room.
+        let mut batch = Self {
+            works: Vec::with_capacity(submissions.len()),
+            index: HashMap::with_capacity(submissions.len()),
+            ..Self::default()
+        };
         for submission in submissions {
             let Ask::OfJob(key, request) = &submission.ask else { continue };
             let (work, is_new) = batch.work(key);
@@ -241,7 +246,8 @@ impl Batch {
     /// The works in order, and the writes of those that are not untouched, in the same order.
     pub(super) fn split(&mut self) -> (Vec<Work>, Vec<Write>) {
         let mut works = std::mem::take(&mut self.works);
-        let writes = works.iter_mut().filter_map(Work::write).collect();
+        let mut writes = Vec::with_capacity(works.len());
+        writes.extend(works.iter_mut().filter_map(Work::write));
         (works, writes)
     }
 }

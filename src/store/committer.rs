@@ -216,6 +216,7 @@ impl Committer {
     fn settle(&self, works: Vec<Work>, outcomes: Vec<Outcome>, batch: Batch) -> Vec<Submission> {
         let mut outcomes = outcomes.into_iter();
         let (mut answers, mut again) = (batch.answered, Vec::new());
+        answers.reserve(works.iter().map(|work| work.waiting.len()).sum());
         for mut work in works {
             let outcome = if work.is_untouched() {
                 let Some(found) = work.moved.take() else {

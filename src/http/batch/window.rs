@@ -141,7 +141,7 @@ impl Window {
         Some(match &result {
             Ok(done) => {
                 let (status, content) = done.view();
-                encode(&BatchResult { status, job: Some(content), problem: None }, 768)
+                content.encode(status)
             }
             Err(error) => self.refused(number, error),
         })
