@@ -11,11 +11,11 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterator, Mapping, NamedTuple
 
 from . import stores
-from .pocketbase import PocketBase
 from .measures import PAUSE_SECONDS, Bench, Run
+from .pocketbase import RECORD, PocketBase
 from .servers import START_SECONDS_MAX, BenchFailed, Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +39,12 @@ class Peer(NamedTuple):
     #: Whether that is what the service's says: on the disk.
     is_durable: bool
     serve: Callable[[Bench, ExitStack], Server]
-    #: What its scripts for wrk are called before the name of the work.
-    scripts: str = ""
-    work: tuple[str, ...] = tuple(WORK)
+    #: The script for wrk of some work, where it is not that of the service, and what it is told.
+    scripts: Mapping[str, tuple[str, ...]] = {}
+
+    def load(self, work: str) -> tuple[str, ...]:
+        """The script for some work, and what it is told."""
+        return self.scripts.get(work, (work,))
 
 
 def install() -> None:
@@ -65,16 +68,16 @@ def peers(bench: Bench) -> list[Run]:
 
 
 def _beside(bench: Bench, service: Server, peer: Peer, server: Server) -> Iterator[Run]:
-    for work in peer.work:
-        for who, script in ((service, work), (server, peer.scripts + work)):
-            bench.loader.run(who, script, JOBS, 64, 1)
+    for work in WORK:
+        pair = [("service", service, (work,)), ("other", server, peer.load(work))]
+        for _, who, (script, *extra) in pair:
+            bench.loader.run(who, script, JOBS, 64, 1, extra)
         for connections in CONNECTIONS:
             for number in range(bench.options.rounds):
                 row: Run = {"peer": peer.name, "work": work, "connections": connections, "round": number}
-                pair = [("service", service, work), ("other", server, peer.scripts + work)]
-                for name, who, script in pair if number % 2 == 0 else reversed(pair):
+                for name, who, (script, *extra) in pair if number % 2 == 0 else reversed(pair):
                     time.sleep(PAUSE_SECONDS)
-                    row[name] = bench.loader.run(who, script, JOBS, connections, bench.options.seconds)
+                    row[name] = bench.loader.run(who, script, JOBS, connections, bench.options.seconds, extra)
                 row["ratio"] = _rate(row["service"]) / _rate(row["other"])
                 print(
                     f"bench: round {number + 1}, {WORK[work]}, {connections} connections: {_rate(row['service']):,.0f}/s, "
@@ -88,7 +91,7 @@ def summarise(rows: list[Run]) -> list[Run]:
     """Medians of the rounds."""
     found: list[Run] = []
     for peer in PEERS_ALL:
-        for work in peer.work:
+        for work in WORK:
             for connections in CONNECTIONS:
                 key = (peer.name, work, connections)
                 rounds = [row for row in rows if (row["peer"], row["work"], row["connections"]) == key]
@@ -230,5 +233,11 @@ PEERS_ALL = [
         False,
         lambda bench, stack: _bullmq(bench, stack, "everysec"),
     ),
-    Peer("PocketBase", "in the kernel's memory", False, _pocketbase, scripts="pocketbase-"),
+    Peer(
+        "PocketBase",
+        "in the kernel's memory",
+        False,
+        _pocketbase,
+        {"patch": ("patch", RECORD), "log": ("pocketbase-log",), "poll": ("poll", RECORD)},
+    ),
 ]

@@ -10,6 +10,8 @@ from pathlib import Path
 from .servers import BenchFailed, Server, ask
 from .stores import job_id
 
+#: Where a job is.
+RECORD = "/api/collections/jobs/records/%s"
 USER, PASSWORD = "bench@example.com", "not-a-secret-of-anybody"
 OPEN = {rule: "" for rule in ("listRule", "viewRule", "createRule", "updateRule")}
 # With the bench's ids; otherwise as the program's own page makes it.
@@ -49,6 +51,8 @@ COLLECTIONS = [
 class PocketBase(Server):
     """The program, with jobs in it."""
 
+    ready_path = "/api/health"
+
     def __init__(self, program: Path, directory: Path, log: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._free: int = free.getsockname()[1]
@@ -78,9 +82,3 @@ class PocketBase(Server):
     def _await_start(self, said: Path) -> None:
         self.port = self._free
         self._wait(self._is_ready)
-
-    def _is_ready(self) -> bool:
-        try:
-            return self.ask("GET", "/api/health").status == 200
-        except OSError:
-            return False

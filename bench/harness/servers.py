@@ -45,6 +45,8 @@ class Usage(NamedTuple):
 class Server:
     """A server that says `listening on http://...` first and answers /readyz when it serves."""
 
+    ready_path = "/readyz"
+
     def __init__(self, name: str, command: Sequence[object], log: Path) -> None:
         self.name = name
         self.port = 0
@@ -159,7 +161,7 @@ class Server:
 
     def _is_ready(self) -> bool:
         try:
-            return self.ask("GET", "/readyz").status == 200
+            return self.ask("GET", self.ready_path).status == 200
         except OSError:
             return False
 

@@ -1,6 +1,6 @@
 -- What every load has in common: jobs picked at random, a text that no other request has, and the end as one line of JSON.
 --
--- wrk ... URL -- JOBS TAG SEED [OPERATIONS]: ids are those that bench/harness/stores.py gives; a TAG is used once, so that
+-- wrk ... URL -- JOBS TAG SEED [OPERATIONS | PATH]: ids are those that bench/harness/stores.py gives; a TAG is used once, so that
 -- a change is a change whatever an earlier run has left behind; SEED makes the picks repeatable.
 -- There is no `response` function: with one, wrk takes apart every answer in Lua and becomes the bottleneck.
 

@@ -1,4 +1,4 @@
--- GET /jobs/{id}: the whole document, as a page that has just been opened asks for it.
+-- GET /jobs/{id}, or another path with a `%s` for the id: the whole document, as a page that has just been opened asks for it.
 
 local common = require("common")
 local format = string.format
@@ -6,7 +6,7 @@ local shape
 
 function init(arguments)
     common.begin(arguments)
-    shape = common.request("GET", "/jobs/%s", {})
+    shape = common.request("GET", arguments[4] or "/jobs/%s", {})
 end
 
 function request()

@@ -55,7 +55,7 @@ pub enum TransferError {
     #[error("a store on PostgreSQL is looked through with PostgreSQL's own tools: data checksums and pg_amcheck")]
     NotEmbeddedToVerify,
     /// The store is damaged.
-    #[error("{0} faults")]
+    #[error("faults found: {0}")]
     Damaged(u64),
     /// The import ended early.
     #[error(transparent)]

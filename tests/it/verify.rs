@@ -84,7 +84,7 @@ fn damage_is_named_wherever_it_is() {
         drop(connection);
         let (told, complaint, code) = verify(damaged.path());
         assert!(told.contains(named) && code == Some(1), "{damage}: {told}{complaint}");
-        assert_eq!(complaint, format!("milepost: {} faults\n", told.lines().count()), "{damage}");
+        assert_eq!(complaint, format!("milepost: faults found: {}\n", told.lines().count()), "{damage}");
     }
 }
 

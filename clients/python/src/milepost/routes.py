@@ -14,7 +14,7 @@ from .transport import Request, job_path
 if TYPE_CHECKING:
     from .documents import Job
     from .errors import Refused
-    from .transport import Told
+    from .transport import Reply
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 WAIT_SECONDS = 25.0  # of one request that waits; it is sent again for as long as the caller wants
@@ -154,7 +154,7 @@ def taking(job: Job) -> Request:
     return Request("PATCH", job_path(job["id"]), body, headers={"if-match": f'"v{job["version"]}"'})
 
 
-def waits_for_work(told: Told) -> bool:
+def waits_for_work(told: Reply) -> bool:
     """Whether a job that was to be made and begun stood already, and has to be taken; if not, this process has made it.
 
     Raises `Fenced` for one that nobody is waited for at.

@@ -66,7 +66,7 @@ class Retry:
         return seconds
 
 
-class Told(NamedTuple):
+class Reply(NamedTuple):
     """What a request was answered."""
 
     said: Any
@@ -198,7 +198,7 @@ class Transport:
         """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
         return self.told(request).said
 
-    def told(self, request: Request) -> Told:
+    def told(self, request: Request) -> Reply:
         """The same, with what else is known of the answer."""
         arguments = request.arguments()
         retry = Retry(self.patience_seconds)
@@ -208,7 +208,7 @@ class Transport:
                 raise MilepostError("the store is closed")
             try:
                 response = self.client.request(**arguments)
-                return Told(judged(response), response.status_code)
+                return Reply(judged(response), response.status_code)
             except Refused as refused:
                 refused.is_repeat = is_repeat
                 raise
@@ -237,7 +237,7 @@ class AsyncTransport:
         """Returns the JSON of the answer; raises `Refused` and `Unavailable`."""
         return (await self.told(request)).said
 
-    async def told(self, request: Request) -> Told:
+    async def told(self, request: Request) -> Reply:
         """The same, with what else is known of the answer."""
         arguments = request.arguments()
         retry = Retry(self.patience_seconds)
@@ -245,7 +245,7 @@ class AsyncTransport:
         while True:
             try:
                 response = await self.client.request(**arguments)
-                return Told(judged(response), response.status_code)
+                return Reply(judged(response), response.status_code)
             except Refused as refused:
                 refused.is_repeat = is_repeat
                 raise
