@@ -241,6 +241,14 @@ def test_a_job_that_somebody_works_on_is_not_tracked(store: JobStore) -> None:
         assert read(store, waiting["id"])["status"] == "processing"
 
 
+def test_a_key_is_for_one_job(store: JobStore) -> None:
+    key = fresh()
+    with store.track("restyle", idempotency_key=key) as job:
+        pass
+    with pytest.raises(Fenced, match=f"{job.id} is completed"):
+        store.track("restyle", idempotency_key=key)
+
+
 def test_of_many_that_would_make_a_job_one_tracks_it(shared: Service) -> None:
     for _ in range(5):
         job_id, barrier = fresh(), threading.Barrier(8)

@@ -248,10 +248,11 @@ class AsyncJobStore:
         **spec: Any,
     ) -> AsyncTrackedJob:
         """Makes a job that this process works on now, as `JobStore.track`: `async with await store.track("restyle") as job`."""
+        key = spec.pop("idempotency_key", None)
         spec = {"input": input, "labels": labels, **spec, "status": "processing", "lease_seconds": lease_seconds}
-        told = await self._transport.told(routes.create(self.store.kind_of(kind), spec, id, None))
+        told = await self._transport.told(routes.create(self.store.kind_of(kind), spec, id, key))
         job: Job = told.said
-        if id is not None and routes.waits_for_work(told):
+        if routes.waits_for_work(told):
             job = await self._take(job)
         # It may begin a process.
         return await asyncio.to_thread(AsyncTrackedJob, self.store, job, lease_seconds)
@@ -304,6 +305,8 @@ class AsyncJobStore:
     async def _take(self, job: Job) -> Job:
         try:
             now: Job | None = await self._job(routes.taking(job))
+        except JobNotFound:
+            raise
         except Refused as refused:
             now = await self.read(job["id"], logs=0)
             if not routes.was_taken(refused, job, now):

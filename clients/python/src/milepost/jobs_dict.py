@@ -229,15 +229,15 @@ class JobsDict(MutableMapping[str, JobEntry]):
             try:
                 self._send(job_id, dict(unsettled.patch), is_checked=False)
             except MilepostError:
-                # Nothing of it was taken: it is tried again, until the store is closed.
-                if not self.store.is_closed:
-                    with self._lock:
+                with self._lock:
+                    if self.store.is_closed:
+                        self._let_go(job_id)
+                    else:
+                        # Nothing of it was taken: it is tried again.
                         self._hold(job_id, unsettled.patch)
                 raise
             with self._lock:
-                self._unsettled.pop(job_id, None)
-                if not self._unsettled:
-                    _unsettled_dicts.pop(id(self), None)
+                self._let_go(job_id)
 
     def settle_all(self) -> None:
         """Sends what is held back."""
@@ -248,6 +248,11 @@ class JobsDict(MutableMapping[str, JobEntry]):
         unsettled = self._unsettled[job_id] = _Unsettled(self, job_id, self._settle_seconds)
         unsettled.patch.update(patch)
         _unsettled_dicts[id(self)] = self
+
+    def _let_go(self, job_id: str) -> None:
+        self._unsettled.pop(job_id, None)
+        if not self._unsettled:
+            _unsettled_dicts.pop(id(self), None)
 
     def _send(self, job_id: str, patch: dict[str, Any], *, is_checked: bool) -> None:
         status = patch.get("status")

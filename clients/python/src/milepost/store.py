@@ -263,11 +263,12 @@ class JobStore:
 
         Its lease is renewed by a process of its own, also while this one is busy.
         """
+        key = spec.pop("idempotency_key", None)
         spec = {"input": input, "labels": labels, **spec, "status": "processing", "lease_seconds": lease_seconds}
         self._box()
-        told = self._transport.told(routes.create(self.kind_of(kind), spec, id, None))
+        told = self._transport.told(routes.create(self.kind_of(kind), spec, id, key))
         job: Job = told.said
-        if id is not None and routes.waits_for_work(told):
+        if routes.waits_for_work(told):
             job = self._take(job)
         return TrackedJob(self, job, lease_seconds)
 
@@ -448,6 +449,8 @@ class JobStore:
     def _take(self, job: Job) -> Job:
         try:
             now: Job | None = self._job(routes.taking(job))
+        except JobNotFound:
+            raise
         except Refused as refused:
             now = self.read(job["id"], logs=0)
             if not routes.was_taken(refused, job, now):
