@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from pathlib import Path
 
-from .servers import Server
+from .servers import Server, free_port
 
 MODULE = "/usr/lib/nginx/modules/ngx_nchan_module.so"
 PACKAGES = ("nginx", "libnginx-mod-nchan")
@@ -51,11 +50,11 @@ http {{
 class Nchan(Server):
     """It says nothing when it starts, and its work is done by a child of the process that was started."""
 
+    ready = (PUBLISH, 404)  # a channel without messages
+
     def __init__(self, home: Path, descriptors: int) -> None:
         home.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         conf = home / "nginx.conf"
         conf.write_text(
             _CONF.format(
@@ -68,8 +67,7 @@ class Nchan(Server):
             )
         )
         # Before it has read which file that is, it writes errors to one of the system's.
-        super().__init__("nginx with nchan", ["nginx", "-c", conf, "-e", home / "error.log"], home / "nginx.log")
-        self.port = port
+        super().__init__("nginx with nchan", ["nginx", "-c", conf, "-e", home / "error.log"], home / "nginx.log", port)
 
     @property
     def worker_pid(self) -> int:
@@ -81,12 +79,3 @@ class Nchan(Server):
         if self._process is not None and self._process.poll() is None:
             os.kill(self.worker_pid, signal.SIGKILL)
         super().kill()
-
-    def _await_start(self, _said: Path) -> None:
-        self._wait(self._is_listening)
-
-    def _is_listening(self) -> bool:
-        try:
-            return self.ask("GET", PUBLISH).status == 404  # a channel without messages
-        except OSError:
-            return False

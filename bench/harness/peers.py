@@ -16,7 +16,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 from . import stores
 from .measures import PAUSE_SECONDS, Bench, Run
 from .pocketbase import RECORD, PocketBase
-from .servers import START_SECONDS_MAX, BenchFailed, Server
+from .servers import START_SECONDS_MAX, BenchFailed, Server, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "bench" / "peers"
@@ -178,8 +178,7 @@ def _redis(bench: Bench, sync: str) -> Iterator[int]:
     directory = bench.scratch / "redis"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     command = ["redis-server", *REDIS, sync, "--port", str(port), "--dir", str(directory)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 from pathlib import Path
 
-from .servers import BenchFailed, Server, ask
+from .servers import BenchFailed, Server, ask, free_port
 from .stores import job_id
 
 #: Where a job is.
@@ -51,13 +50,12 @@ COLLECTIONS = [
 class PocketBase(Server):
     """The program, with jobs in it."""
 
-    ready_path = "/api/health"
+    ready = ("/api/health", 200)
 
     def __init__(self, program: Path, directory: Path, log: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._free: int = free.getsockname()[1]
+        port = free_port()
         self._of_directory = [str(program), f"--dir={directory}"]
-        super().__init__("PocketBase", [*self._of_directory, "serve", f"--http=127.0.0.1:{self._free}"], log)
+        super().__init__("PocketBase", [*self._of_directory, "serve", f"--http=127.0.0.1:{port}"], log, port)
 
     def fill(self, jobs: int) -> None:
         """Makes the collections, and so many jobs."""
@@ -78,7 +76,3 @@ class PocketBase(Server):
             if made.status != 200:
                 raise BenchFailed(f"PocketBase makes no job: {made.body[:300]!r}")
         connection.close()
-
-    def _await_start(self, said: Path) -> None:
-        self.port = self._free
-        self._wait(self._is_ready)

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -45,11 +46,14 @@ class Usage(NamedTuple):
 class Server:
     """A server that says `listening on http://...` first and answers /readyz when it serves."""
 
-    ready_path = "/readyz"
+    #: What it answers when it serves.
+    ready = ("/readyz", 200)
 
-    def __init__(self, name: str, command: Sequence[object], log: Path) -> None:
+    def __init__(self, name: str, command: Sequence[object], log: Path, port: int = 0) -> None:
+        """One that is told its `port` need not say anything."""
         self.name = name
-        self.port = 0
+        self.port = port
+        self._is_told = port > 0
         self._command = [str(part) for part in command]
         self._log = log
         self._process: Optional["subprocess.Popen[bytes]"] = None
@@ -155,13 +159,15 @@ class Server:
 
     def _await_start(self, said: Path) -> None:
         """Returns when it serves; what it says on its standard output is in the file."""
-        self._wait(lambda: b"\n" in said.read_bytes())
-        self.port = _port(said.read_text().splitlines()[0])
+        if not self._is_told:
+            self._wait(lambda: b"\n" in said.read_bytes())
+            self.port = _port(said.read_text().splitlines()[0])
         self._wait(self._is_ready)
 
     def _is_ready(self) -> bool:
         try:
-            return self.ask("GET", self.ready_path).status == 200
+            path, status = self.ready
+            return self.ask("GET", path).status == status
         except OSError:
             return False
 
@@ -173,6 +179,13 @@ class Server:
             if time.monotonic() > deadline:
                 raise BenchFailed(f"{self.name} was not ready within {START_SECONDS_MAX:.0f} s; see {self._log}")
             time.sleep(POLL_SECONDS)
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 def ask(

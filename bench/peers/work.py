@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
-LINES = 20
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness.stores import LINES, job_id  # noqa: E402
+
+__all__ = ["LINES", "LINES_MAX", "first_job", "first_lines", "job_id"]
+
 LINES_MAX = 100
-
-
-def job_id(number: int) -> str:
-    """As bench/wrk/common.lua makes it."""
-    return f"0199e0c1-7c1e-7a52-9d0e-{number:012x}"
 
 
 def first_job(number: int) -> dict[str, Any]:

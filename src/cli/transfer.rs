@@ -46,14 +46,9 @@ pub enum TransferError {
         #[source]
         cause: io::Error,
     },
-    /// Only a store of the embedded engine is a file.
-    #[error(
-        "a store on PostgreSQL is backed up with PostgreSQL's own tools, such as pg_dump; or use `milepost export`"
-    )]
-    NotEmbedded,
-    /// Only a store of the embedded engine can be looked through.
-    #[error("a store on PostgreSQL is looked through with PostgreSQL's own tools: data checksums and pg_amcheck")]
-    NotEmbeddedToVerify,
+    /// Only a store of the embedded engine is a file; what is done with one on PostgreSQL.
+    #[error("a store on PostgreSQL is {0}")]
+    NotEmbedded(&'static str),
     /// The store is damaged.
     #[error("faults found: {0}")]
     Damaged(u64),
@@ -155,7 +150,9 @@ pub(super) fn backup(config: &Config, file: &Path) -> Result<(), TransferError> 
     let _log = telemetry::start(&config.log)?;
     match &config.store.url {
         StoreUrl::Directory(directory) => Ok(sqlite::backup(directory, file)?),
-        StoreUrl::Postgres(_) => Err(TransferError::NotEmbedded),
+        StoreUrl::Postgres(_) => Err(TransferError::NotEmbedded(
+            "backed up with PostgreSQL's own tools, such as pg_dump; or use `milepost export`",
+        )),
     }
 }
 
@@ -167,7 +164,9 @@ pub(super) fn verify(config: &Config, say: &mut dyn FnMut(&str)) -> Result<Whole
             let verified = sqlite::verify(directory, say)?;
             if verified.faults == 0 { Ok(Whole(verified)) } else { Err(TransferError::Damaged(verified.faults)) }
         }
-        StoreUrl::Postgres(_) => Err(TransferError::NotEmbeddedToVerify),
+        StoreUrl::Postgres(_) => {
+            Err(TransferError::NotEmbedded("looked through with PostgreSQL's own tools: data checksums and pg_amcheck"))
+        }
     }
 }
 

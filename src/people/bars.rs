@@ -60,8 +60,8 @@ impl Row {
     /// For a file.
     pub(super) fn line(&self) -> String {
         let id = printable(&self.id);
-        let words = [id.as_ref(), &self.status, &self.percent, &self.stage, &self.eta, &self.reason];
-        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+        let words: [&str; 6] = [&id, &self.status, &self.percent, &self.stage, &self.eta, &self.reason];
+        joined(words, " ")
     }
 
     /// For a terminal: what may be long comes last.
@@ -71,11 +71,19 @@ impl Row {
         // One that is not there has not come to 0 % of anything.
         let bar = if self.is_gone { " ".repeat(BAR) } else { bar };
         let status = if self.status.is_empty() { "…" } else { &self.status };
-        let words = [self.eta.as_str(), &self.stage, &self.reason];
-        let rest = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("  ");
+        let rest = joined([&self.eta, &self.stage, &self.reason], "  ");
         let row = format!("{:id_columns$}  {bar} {:>4}  {status:10}  {rest}", printable(&self.id), self.percent);
         row.trim_end().to_owned()
     }
+}
+
+/// Those words that say something, with this between them.
+pub(super) fn joined<'w>(
+    words: impl IntoIterator<Item = &'w (impl AsRef<str> + ?Sized + 'w)>,
+    between: &str,
+) -> String {
+    let words = words.into_iter().map(AsRef::as_ref).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(between)
 }
 
 /// Why a job has ended, or that it is to end; on one line.

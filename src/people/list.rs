@@ -51,8 +51,7 @@ pub(super) async fn list(mut client: Client, options: &ListOptions) -> Result<Ex
 fn row(job: &Value) -> String {
     let text = |member: &str| printable(job[member].as_str().unwrap_or_default()).into_owned();
     let pct = bars::percent(job);
-    let (stage, reason) = (text("stage"), bars::reason(job));
-    let rest = [stage, reason].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("  ");
+    let rest = bars::joined(&[text("stage"), bars::reason(job)], "  ");
     let row = format!("{:36}  {:16}  {:10}  {pct:>4}  {rest}", text("id"), text("kind"), text("status"));
     row.trim_end().to_owned()
 }

@@ -7,7 +7,7 @@
 use std::{
     future::pending,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -42,6 +42,12 @@ struct Inner {
     again: Mutex<Option<Instant>>,
 }
 
+impl Inner {
+    fn again(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Hosts {
     /// Those of a URL, which may take so long together.
     pub(super) fn new(url: &Config, tls: MakeRustlsConnect, connect: Duration) -> Self {
@@ -58,8 +64,8 @@ impl Hosts {
 
     /// Connects to one of them. Never returns when none of them says anything: the time is the caller's.
     pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), Error> {
-        let Inner { each, tls, share, first, again } = &*self.0;
-        let pause = *again.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { each, tls, share, first, .. } = &*self.0;
+        let pause = *self.0.again();
         if let Some(until) = pause {
             sleep_until(until).await;
         }
@@ -69,14 +75,14 @@ impl Hosts {
             match timeout(*share, each[at].connect(tls.clone())).await {
                 Ok(Ok(connected)) => {
                     first.store(at, Ordering::Relaxed);
-                    *again.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    *self.0.again() = None;
                     return Ok(connected);
                 }
                 Ok(Err(error)) => refused = Some(error),
                 Err(_) => tracing::debug!(host = ?each[at].get_hosts(), "PostgreSQL says nothing"),
             }
         }
-        *again.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
+        *self.0.again() = Some(Instant::now() + PAUSE);
         match refused {
             Some(error) => Err(error),
             None => pending().await,

@@ -3,12 +3,9 @@
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{attempts, error::fault, log::Rows, read, schema, timeline};
+use super::{attempts, log::Rows, read, schema, timeline};
 use crate::{
-    engine::{
-        EngineError, Exported,
-        record::{Table, sql},
-    },
+    engine::{EngineError, Exported, record::Table},
     job::{Attempt, History},
 };
 
@@ -29,24 +26,20 @@ pub(super) fn start(connection: Connection) -> mpsc::Receiver<Result<Exported, E
 }
 
 fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineError>>) -> Result<(), EngineError> {
-    let mut numbers =
-        connection.prepare("SELECT job FROM heads WHERE job > ?1 ORDER BY job LIMIT 1000").map_err(fault)?;
     let mut rows = Rows::new(connection)?;
     // A store that has not been served since an update is read as it is.
     let format = schema::format(connection)?;
     let (has_attempts, has_timelines) = (format >= schema::WITH_ATTEMPTS, format >= schema::WITH_TIMELINES);
     let mut after = 0;
     loop {
-        let chunk = numbers.query_map([sql(after)], |row| row.get::<_, i64>(0)).map_err(fault)?;
-        let chunk = chunk.collect::<Result<Vec<_>, _>>().map_err(fault)?;
+        let chunk = read::numbers_after(connection, after)?;
         if chunk.is_empty() {
             let _gone = pieces.blocking_send(Ok(Exported::End));
             return Ok(());
         }
-        for number in chunk.into_iter().map(i64::cast_unsigned) {
+        for number in chunk {
             after = number;
-            let stored = read::job(connection, number, true)?;
-            let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
+            let stored = read::existing_job(connection, number, true)?;
             let input = read::json(connection, Table::Inputs, number)?;
             let dropped = stored.job.log.dropped;
             let before = stored.job.attempt;

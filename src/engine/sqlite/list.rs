@@ -32,9 +32,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, E
                 return Ok(pager.page());
             }
             // Chosen from an index of the same moment, so it is there.
-            let stored = read::job(connection, number, false)?;
-            let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
-            if !pager.takes(number, stored.job) {
+            if !pager.takes(number, read::existing_job(connection, number, false)?.job) {
                 return Ok(pager.page());
             }
         }

@@ -80,20 +80,31 @@ pub(super) fn in_transaction<R>(
     Ok(result)
 }
 
-/// What an id leads to.
-pub(super) fn find(connection: &Connection, key: &JobKey) -> Result<Found, EngineError> {
+/// The number of the job that has, or had, an id; and how long the id of one that was deleted is reserved.
+pub(super) fn number_of(
+    connection: &Connection,
+    key: &JobKey,
+) -> Result<Option<(u64, Option<Timestamp>)>, EngineError> {
     let mut ids = statement(connection, "SELECT job, reserved_until FROM ids WHERE tenant = ?1 AND id = ?2")?;
     let columns = (key.tenant.0, key.id.as_str());
     let found = ids.query_row(columns, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)));
-    match found.optional().map_err(fault)? {
+    let found = found.optional().map_err(fault)?;
+    Ok(found.map(|(number, until)| (number as u64, until.map(|until| Timestamp(until as u64)))))
+}
+
+/// The numbers of the next jobs, in order; none: there are no more.
+pub(super) fn numbers_after(connection: &Connection, after: u64) -> Result<Vec<u64>, EngineError> {
+    let mut select = statement(connection, "SELECT job FROM heads WHERE job > ?1 ORDER BY job LIMIT 1000")?;
+    let numbers = select.query_map([sql(after)], |row| row.get::<_, i64>(0)).map_err(fault)?;
+    numbers.map(|number| number.map(i64::cast_unsigned).map_err(fault)).collect()
+}
+
+/// What an id leads to.
+pub(super) fn find(connection: &Connection, key: &JobKey) -> Result<Found, EngineError> {
+    match number_of(connection, key)? {
         None => Ok(Found::Missing),
-        Some((_, Some(until))) => Ok(Found::Reserved(Timestamp(until as u64))),
-        Some((number, None)) => {
-            let number = number as u64;
-            let stored = job(connection, number, true)?;
-            let stored = stored.ok_or_else(|| EngineError::Corrupt(format!("heads {number}: missing")))?;
-            stored.under(key).map(Found::Job)
-        }
+        Some((_, Some(until))) => Ok(Found::Reserved(until)),
+        Some((number, None)) => existing_job(connection, number, true)?.under(key).map(Found::Job),
     }
 }
 
@@ -118,6 +129,11 @@ pub(super) fn job(connection: &Connection, number: u64, with_result: bool) -> Re
     let detail = detail.ok_or_else(|| record::damaged(Table::Details, number, "missing"))?;
     let detail: Detail<'_> = record::open(Table::Details, number, &detail)?;
     head.job(number, revision as u64, tenant_of(number), detail, result).map(Some)
+}
+
+/// As [`job`], of a number that something of the same moment has led to.
+pub(super) fn existing_job(connection: &Connection, number: u64, with_result: bool) -> Result<Stored, EngineError> {
+    job(connection, number, with_result)?.ok_or_else(|| record::damaged(Table::Heads, number, "missing"))
 }
 
 /// As [`job`]; of one that is damaged nothing: what is wrong with it is said to those who ask for it.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{
-        EngineError, Found, Stored,
+        EngineError, Stored,
         record::{self, Change, Table, open_once, queue_place, sql, tenant_of},
     },
     job::{Attempt, Job, Tenant},
@@ -24,8 +24,6 @@ use crate::{
 
 /// How many of the faults that SQLite finds in the structure of its file are named.
 const STRUCTURE_FAULTS_MAX: u32 = 100;
-/// Jobs that are looked up at once.
-const CHUNK: u32 = 1000;
 /// The tables whose rows belong to a job.
 const OF_JOBS: [&str; 8] = ["details", "inputs", "results", "lists", "labels", "queue", "deadlines", "attempts"];
 
@@ -118,23 +116,19 @@ impl Verifier<'_> {
     }
 
     fn jobs(&mut self) -> Result<(), EngineError> {
-        let text = format!("SELECT job FROM heads WHERE job > ?1 ORDER BY job LIMIT {CHUNK}");
         let mut after = 0;
         loop {
-            let mut select = statement(self.connection, &text)?;
-            let chunk = select.query_map([after], |row| row.get(0)).map_err(fault)?;
-            let chunk = chunk.collect::<Result<Vec<i64>, _>>().map_err(fault)?;
+            let chunk = read::numbers_after(self.connection, after)?;
             let Some(last) = chunk.last() else { return Ok(()) };
             after = *last;
             for number in chunk {
-                self.check(|verifier| verifier.job(number.cast_unsigned()))?;
+                self.check(|verifier| verifier.job(number))?;
             }
         }
     }
 
     fn job(&mut self, number: u64) -> Result<(), EngineError> {
-        let missing = || EngineError::Corrupt(format!("heads {number}: missing"));
-        let stored = read::job(self.connection, number, true)?.ok_or_else(missing)?;
+        let stored = read::existing_job(self.connection, number, true)?;
         self.verified.jobs += 1;
         self.check(|verifier| verifier.id(&stored))?;
         self.check(|verifier| read::json(verifier.connection, Table::Inputs, number).map(drop))?;
@@ -148,13 +142,14 @@ impl Verifier<'_> {
     fn id(&mut self, stored: &Stored) -> Result<(), EngineError> {
         let key = stored.job.key();
         let (id, number) = (key.id.as_str(), stored.place.number);
-        match read::find(self.connection, key)? {
-            Found::Job(found) if found.place.number == number => {}
-            Found::Job(found) => {
-                self.fault(&format!("ids {id:?}: leads to job {}, and not to {number}", found.place.number));
+        match read::number_of(self.connection, key)? {
+            Some((led, None)) if led == number => {}
+            Some((led, None)) => {
+                read::existing_job(self.connection, led, false)?.under(key)?;
+                self.fault(&format!("ids {id:?}: leads to job {led}, and not to {number}"));
             }
-            Found::Reserved(_) => self.fault(&format!("ids {id:?}: is reserved, and there is job {number}")),
-            Found::Missing => self.fault(&format!("ids {id:?}: missing; it is the id of job {number}")),
+            Some((_, Some(_))) => self.fault(&format!("ids {id:?}: is reserved, and there is job {number}")),
+            None => self.fault(&format!("ids {id:?}: missing; it is the id of job {number}")),
         }
         Ok(())
     }

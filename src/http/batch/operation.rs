@@ -1,7 +1,5 @@
 //! One operation of a batch: the body of its route, and what a route takes from its path and headers.
 
-use std::io::Write;
-
 use serde::Serialize;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -20,7 +18,7 @@ use crate::{
         given::Given,
         jobs::fresh_id,
         members::Members,
-        reply::{Receipt, changed_view, created_view, encode},
+        reply::{Receipt, changed_view, created_view},
         tags::Tags,
     },
     job::{Change, Document, Guard, JobId, NewJob, Version},
@@ -56,23 +54,6 @@ pub(super) enum Content<'a> {
     Job(Document<'a>),
     /// A receipt, after `log` and `heartbeat`.
     Receipt(Receipt<'a>),
-}
-
-impl Content<'_> {
-    /// The result with this status as JSON text: what serde makes of a result that has it.
-    pub(super) fn encode(&self, status: u16) -> Vec<u8> {
-        /// A document and what is around it.
-        const EXPECTED_BYTES: usize = 800;
-        let mut text = Vec::with_capacity(EXPECTED_BYTES);
-        // Memory takes all there is.
-        let _written = write!(text, "{{\"status\":{status},\"job\":");
-        match self {
-            Self::Job(document) => document.encode_to(&mut text),
-            Self::Receipt(receipt) => text.extend_from_slice(&encode(receipt, 256)),
-        }
-        text.push(b'}');
-        text
-    }
 }
 
 impl Done {

@@ -244,13 +244,13 @@ class AsyncJobStore:
         id: str | None = None,
         input: Any = None,
         labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
         lease_seconds: int = 30,
         **spec: Any,
     ) -> AsyncTrackedJob:
         """Makes a job that this process works on now, as `JobStore.track`: `async with await store.track("restyle") as job`."""
-        key = spec.pop("idempotency_key", None)
         spec = {"input": input, "labels": labels, **spec, "status": "processing", "lease_seconds": lease_seconds}
-        told = await self._transport.told(routes.create(self.store.kind_of(kind), spec, id, key))
+        told = await self._transport.told(routes.create(self.store.kind_of(kind), spec, id, idempotency_key))
         job: Job = told.said
         if routes.waits_for_work(told):
             job = await self._take(job)
@@ -304,14 +304,13 @@ class AsyncJobStore:
 
     async def _take(self, job: Job) -> Job:
         try:
-            now: Job | None = await self._job(routes.taking(job))
+            begun = await self._job(routes.taking(job))
         except JobNotFound:
             raise
         except Refused as refused:
-            now = await self.read(job["id"], logs=0)
-            if not routes.was_taken(refused, job, now):
-                raise routes.taken(job["id"]) from refused
-        return cast("Job", {**job, **cast("Job", now)})
+            begun = routes.taken_all_the_same(refused, job, await self.read(job["id"], logs=0))
+        # Whose answer has no input.
+        return cast("Job", {**job, **begun})
 
     async def _job(self, request: Request) -> Job:
         return cast("Job", await self._ask(request))

@@ -203,17 +203,17 @@ class JobsDict(MutableMapping[str, JobEntry]):
             patch["status"] = self.status_of(patch["status"])
         if "error" in patch:
             patch["error"] = error_of(patch["error"])
-        # Raised here, and not when it is sent.
-        Members(patch)
         is_end = patch.get("status") in DONE
         with self._order_of(job_id):
             with self._lock:
                 unsettled = self._unsettled.get(job_id)
-                if unsettled is not None and ("status" not in patch or is_end):
-                    unsettled.patch.update(patch)
-                    return
-                if is_end:
-                    self._hold(job_id, patch)
+                if is_end or (unsettled is not None and "status" not in patch):
+                    # What has no JSON is raised here, and not when it is sent.
+                    Members(patch)
+                    if unsettled is None:
+                        self._hold(job_id, patch)
+                    else:
+                        unsettled.patch.update(patch)
                     return
             self.settle(job_id)
             self._send(job_id, patch, is_checked=True)

@@ -167,10 +167,11 @@ def waits_for_work(told: Reply) -> bool:
     return bool(job["status"] == "queued")
 
 
-def was_taken(refused: Refused, before: Job, now: Job | None) -> bool:
-    """Whether `taking` was done although it is refused: the answer to it was lost."""
-    is_next = now is not None and (now["status"], now["version"]) == ("processing", before["version"] + 1)
-    return refused.is_repeat and is_next
+def taken_all_the_same(refused: Refused, before: Job, now: Job | None) -> Job:
+    """The job that `taking` has begun although it was refused: the answer to it was lost. Raises `Fenced` if it has not."""
+    if now is not None and refused.is_repeat and (now["status"], now["version"]) == ("processing", before["version"] + 1):
+        return now
+    raise taken(before["id"]) from refused
 
 
 def taken(job_id: str) -> Fenced:

@@ -255,6 +255,7 @@ class JobStore:
         id: str | None = None,
         input: Any = None,
         labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
         lease_seconds: int = 30,
         **spec: Any,
     ) -> TrackedJob:
@@ -263,10 +264,9 @@ class JobStore:
 
         Its lease is renewed by a process of its own, also while this one is busy.
         """
-        key = spec.pop("idempotency_key", None)
         spec = {"input": input, "labels": labels, **spec, "status": "processing", "lease_seconds": lease_seconds}
         self._box()
-        told = self._transport.told(routes.create(self.kind_of(kind), spec, id, key))
+        told = self._transport.told(routes.create(self.kind_of(kind), spec, id, idempotency_key))
         job: Job = told.said
         if routes.waits_for_work(told):
             job = self._take(job)
@@ -448,14 +448,13 @@ class JobStore:
 
     def _take(self, job: Job) -> Job:
         try:
-            now: Job | None = self._job(routes.taking(job))
+            begun = self._job(routes.taking(job))
         except JobNotFound:
             raise
         except Refused as refused:
-            now = self.read(job["id"], logs=0)
-            if not routes.was_taken(refused, job, now):
-                raise routes.taken(job["id"]) from refused
-        return cast("Job", {**job, **cast("Job", now)})
+            begun = routes.taken_all_the_same(refused, job, self.read(job["id"], logs=0))
+        # Whose answer has no input.
+        return cast("Job", {**job, **begun})
 
     def _job(self, request: Request) -> Job:
         return cast("Job", self._ask(request))
