@@ -1,14 +1,15 @@
 //! Checkpoints: the write-ahead log is moved into the tables, so that it can begin anew.
 //!
 //! Promises: the bulk is moved beside the commits, and what they have added meanwhile, which is little, in between two
-//! of them: the log begins anew only when it is moved to its end, and under load that never comes by itself. No pass
-//! begins once the store is poisoned, and a pass whose sync fails poisons it.
+//! of them: the log begins anew only when it is moved to its end, and under load that never comes by itself. What was moved
+//! beside is synced beside. No pass begins once the store is poisoned, and a pass whose sync fails poisons it.
 
 mod beside;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    fs::File,
     path::Path,
     sync::{
         Arc,
@@ -53,6 +54,7 @@ impl Checkpoints {
     /// would look like the commit's.
     pub(super) fn start(
         directory: &Path,
+        tables: Arc<File>,
         writer: &mut Connection,
         long_pages: u32,
         poison: Poison,
@@ -65,7 +67,7 @@ impl Checkpoints {
                 Ok(())
             }))
             .map_err(fault)?;
-        let beside = Beside::start(directory, poison.clone())?;
+        let beside = Beside::start(directory, tables, poison.clone())?;
         Ok(Self { beside, poison, log_pages, long_pages, next_at: long_pages, moved: 0, passes: 0 })
     }
 

@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    fs::File,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -41,6 +42,9 @@ pub(super) struct Writer {
     feed_ends: Ends,
     usual: Usual,
     poison: Poison,
+    /// Open for longer than any connection: closing it would take from them the locks by which other processes know that they
+    /// are there (<https://www.sqlite.org/howtocorrupt.html>, "Separate threads").
+    _file: Arc<File>,
 }
 
 impl Writer {
@@ -49,12 +53,17 @@ impl Writer {
         let mut connection = Connection::open_with_flags(read::file(directory), flags).map_err(fault)?;
         schema::prepare_writer(&connection, settings.writer_cache_bytes)?;
         secure_recovered(&connection)?;
+        let file = Arc::new(
+            File::open(read::file(directory))
+                .map_err(|error| EngineError::Unavailable(format!("{}: {error}", read::file(directory).display())))?,
+        );
         let poison = Poison::default();
-        let checkpoints = Checkpoints::start(directory, &mut connection, settings.checkpoint_pages, poison.clone())?;
+        let pages = settings.checkpoint_pages;
+        let checkpoints = Checkpoints::start(directory, file.clone(), &mut connection, pages, poison.clone())?;
         let tables = Tables::load(&connection, settings)?;
         let (feed_ends, usual) = (tables.feed_ends(), tables.usual());
         let open = Open { checkpoints, tables, connection, clock, poison: poison.clone() };
-        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, usual, poison })
+        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, usual, poison, _file: file })
     }
 
     pub(super) fn health(&self) -> Result<(), EngineError> {

@@ -3,8 +3,12 @@
 //! Promises: one pass at a time, each because it was asked for. Dropping this waits for the pass under way.
 
 use std::{
+    fs::File,
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -29,13 +33,13 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn start(directory: &Path, poison: Poison) -> Result<Self, EngineError> {
+    pub(super) fn start(directory: &Path, tables: Arc<File>, poison: Poison) -> Result<Self, EngineError> {
         // It needs no pages of its own.
         let connection = read::open(directory, 0)?;
         let interrupt = connection.get_interrupt_handle();
         let (asked, asks) = sync_channel(1);
         let (ends, ended) = sync_channel(1);
-        let work = move || make_passes(&connection, &poison, &asks, &ends);
+        let work = move || make_passes(&connection, &tables, &poison, &asks, &ends);
         let thread = thread::Builder::new().name("checkpointer".into()).spawn(work);
         let thread = thread.map_err(|error| EngineError::Unavailable(format!("no thread for checkpoints: {error}")))?;
         Ok(Self { asked: Some(asked), ended, is_working: false, interrupt, thread: Some(thread) })
@@ -80,9 +84,12 @@ impl Drop for Beside {
     }
 }
 
-fn make_passes(connection: &Connection, poison: &Poison, asks: &Receiver<()>, ends: &SyncSender<Ended>) {
+fn make_passes(connection: &Connection, tables: &File, poison: &Poison, asks: &Receiver<()>, ends: &SyncSender<Ended>) {
     for () in asks {
-        let ended = poison.check().and_then(|()| pass(connection));
+        let ended = poison.check().and_then(|()| pass(connection)).and_then(|pass| {
+            poison.check()?;
+            sync(tables).map(|()| pass)
+        });
         if let Err(error) = &ended
             && poisons(error)
         {
@@ -93,6 +100,12 @@ fn make_passes(connection: &Connection, poison: &Poison, asks: &Receiver<()>, en
             return;
         }
     }
+}
+
+/// Syncs what a pass has moved. SQLite does so only in the pass that reaches the end of the log, which is the writer's: it
+/// and everybody would wait for all pages of all passes before it.
+fn sync(tables: &File) -> Result<(), EngineError> {
+    tables.sync_data().map_err(|error| EngineError::Indeterminate(format!("the tables could not be synced: {error}")))
 }
 
 fn died() -> EngineError {

@@ -18,11 +18,18 @@ struct Written {
 
 impl Written {
     fn new() -> Self {
+        Self::syncing(None)
+    }
+
+    /// One whose checkpoints sync another file than that of the tables.
+    fn syncing(other: Option<&Path>) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut writer = Connection::open(read::file(directory.path())).unwrap();
+        let file = read::file(directory.path());
+        let mut writer = Connection::open(&file).unwrap();
         schema::prepare_writer(&writer, 1 << 20).unwrap();
         let poison = Poison::default();
-        let checkpoints = Checkpoints::start(directory.path(), &mut writer, LONG, poison.clone()).unwrap();
+        let tables = Arc::new(File::open(other.unwrap_or(&file)).unwrap());
+        let checkpoints = Checkpoints::start(directory.path(), tables, &mut writer, LONG, poison.clone()).unwrap();
         Self { directory, writer, checkpoints, poison, rows: 0 }
     }
 
@@ -114,6 +121,17 @@ fn no_pass_is_made_once_the_store_is_poisoned() {
         std::thread::yield_now();
     }
     assert_eq!(table_bytes(directory.path()), empty, "not even one that was asked for");
+}
+
+/// SQLite leaves that to the pass that reaches the end, which is the writer's; a device that cannot be synced shows it.
+#[test]
+fn what_is_moved_beside_is_synced_beside() {
+    let mut written = Written::syncing(Some(Path::new("/dev/null")));
+    while !written.checkpoints.beside.is_working() {
+        written.commit();
+    }
+    drop(written.checkpoints);
+    assert!(matches!(written.poison.check(), Err(EngineError::Poisoned(why)) if why.contains("synced")));
 }
 
 #[test]
