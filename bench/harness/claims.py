@@ -28,7 +28,7 @@ WAIT = json.dumps({"kinds": ["wake"], "worker": "bench", "lease_seconds": 86400,
 
 def claims(bench: Bench) -> Run:
     """Claims out of a long queue, claims that wait, and the sweep's look at many jobs none of which is due."""
-    jobs = bench.options.jobs_many
+    jobs = bench.options.queued
     config = Path(bench.scratch) / "claims.toml"
     # It looks from the start on, as it does when it has run for a while.
     config.write_text("[sweep]\nstart_grace_seconds = 0\n")

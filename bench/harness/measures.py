@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import random
+import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, NamedTuple
@@ -12,7 +13,6 @@ from typing import Iterator, NamedTuple
 from . import stores
 from .load import Loader
 from .servers import Answer, BenchFailed, Server
-from .stream import stream
 
 JOBS = 10_000
 PAUSE_SECONDS = 0.5  # the kernel writes back what the run before has left
@@ -32,8 +32,11 @@ class Options:
     connections: tuple[int, ...]
     seconds: int
     rounds: int
-    jobs_many: int
+    # The stores of `growth`, and how often the service on each is killed.
+    jobs: tuple[int, ...]
     kills: int
+    # In the queue of `claims`.
+    queued: int
     # Of a job that changes, and of one that does not.
     readers: tuple[int, ...]
     idle: int
@@ -45,6 +48,7 @@ class Bench(NamedTuple):
     service: Path
     ceiling: Path
     watch: Path
+    stream: Path
     scratch: Path
     loader: Loader
     options: Options
@@ -62,9 +66,21 @@ class Bench(NamedTuple):
 
     def serve_nothing(self, answer: "Planned") -> Server:
         """The ceiling, which gives one answer."""
+        return Server("the ceiling", [self.ceiling, self._keep(answer)], self.scratch / "ceiling.log")
+
+    def serve_log(self, answer: "Planned") -> Server:
+        """The limit, which gives it once a bare log is synced."""
+        log = self.scratch / "bare.log"
+        return Server("the limit", [self.ceiling, self._keep(answer), "limit", log], self.scratch / "limit.log")
+
+    def serve_committed(self, answer: "Planned", database: str) -> Server:
+        """A handler that gives it once its transaction on that PostgreSQL is committed."""
+        return Server("the handler", [self.ceiling, self._keep(answer), "database", database], self.scratch / "handler.log")
+
+    def _keep(self, answer: "Planned") -> Path:
         path = self.scratch / "answer.json"
         path.write_text(json.dumps(answer._asdict()))
-        return Server("the ceiling", [self.ceiling, path], self.scratch / "ceiling.log")
+        return path
 
 
 class Planned(NamedTuple):
@@ -96,31 +112,36 @@ class Measure(NamedTuple):
     changes: int = 1
     # Instead of those of the options.
     connections: tuple[int, ...] | None = None
+    # Whether a bare log can do it, too: it is one durable change.
+    has_limit: bool = False
 
     def run(self, bench: Bench) -> Iterator[Run]:
         """All rounds of it."""
         options = bench.options
         connections = self.connections or options.connections
-        with bench.serve_copy() as service:
+        with bench.serve_copy() as service, ExitStack() as stack:
             stores.warm(service, JOBS)
             sample = self._ask(service)
-            with bench.serve_nothing(Planned.like(sample)) as ceiling:
-                self._compare(sample, self._ask(ceiling))
-                for server in (service, ceiling):
-                    self._load(bench, server, max(connections), min(WARM_SECONDS, options.seconds))
-                versions, answered = stores.versions(service, JOBS), service.answered()
-                requests = 0
-                for number in range(options.rounds):
-                    for count in connections:
-                        # The one that goes first changes from round to round.
-                        pair = (ceiling, service) if number % 2 == 0 else (service, ceiling)
-                        results = {}
-                        for server in pair:
-                            time.sleep(PAUSE_SECONDS)
-                            results[server] = self._load(bench, server, count, options.seconds)
-                        requests += int(results[service]["requests"])
-                        yield self._row(number, count, results[service], results[ceiling])
-                self._verify(service, requests, versions, answered)
+            planned = Planned.like(sample)
+            servers = {"ceiling": stack.enter_context(bench.serve_nothing(planned)), "service": service}
+            if self.has_limit:
+                servers["limit"] = stack.enter_context(bench.serve_log(planned))
+            for server in servers.values():
+                self._compare(sample, self._ask(server))
+                self._load(bench, server, max(connections), min(WARM_SECONDS, options.seconds))
+            versions, answered = stores.versions(service, JOBS), service.answered()
+            requests = 0
+            for number in range(options.rounds):
+                for count in connections:
+                    # Who goes first changes from round to round.
+                    turn = number % len(servers)
+                    results = {}
+                    for name in (*list(servers)[turn:], *list(servers)[:turn]):
+                        time.sleep(PAUSE_SECONDS)
+                        results[name] = self._load(bench, servers[name], count, options.seconds)
+                    requests += int(results["service"]["requests"])
+                    yield self._row(number, count, results)
+            self._verify(service, requests, versions, answered)
 
     def _ask(self, server: Server) -> Answer:
         answer = server.ask(self.method, self.path, self.body, **self.headers)
@@ -132,35 +153,39 @@ class Measure(NamedTuple):
         extra = (self.changes,) if self.script == "batch" else ()
         return dict(bench.loader.run(server, self.script, JOBS, connections, seconds, extra))
 
-    def _compare(self, service: Answer, ceiling: Answer) -> None:
-        """The ceiling must send what the service sends."""
+    def _compare(self, service: Answer, other: Answer) -> None:
+        """What it is measured against must send what the service sends."""
 
         def shape(answer: Answer) -> list[tuple[str, str]]:
             # These two have another value, of the same length, in each answer.
             each = {"date", "x-request-id"}
             return sorted((name, str(len(value)) if name in each else value) for name, value in answer.headers)
 
-        if shape(service) != shape(ceiling) or len(service.body) != len(ceiling.body):
+        if shape(service) != shape(other) or len(service.body) != len(other.body):
             raise BenchFailed(
-                f"{self.title}: the ceiling answers other than the service: {service.headers}, {len(service.body)} bytes;"
-                f" {ceiling.headers}, {len(ceiling.body)} bytes"
+                f"{self.title}: the answers are other than the service's: {service.headers}, {len(service.body)} bytes;"
+                f" {other.headers}, {len(other.body)} bytes"
             )
 
-    def _row(self, number: int, connections: int, service: Run, ceiling: Run) -> Run:
-        lengths = float(service["answer_bytes"]) / float(ceiling["answer_bytes"])
-        if abs(lengths - 1) > ANSWER_TOLERANCE:
-            raise BenchFailed(f"{self.title}: answers of the service are {lengths:.3f} times as long as the ceiling's")
-        ratio = float(service["requests_per_second"]) / float(ceiling["requests_per_second"])
-        return {
+    def _row(self, number: int, connections: int, results: dict[str, Run]) -> Run:
+        service = results["service"]
+        row: Run = {
             "measure": self.name,
             "title": self.title,
             "connections": connections,
             "round": number,
             "changes": self.changes,
-            "ratio": ratio,
-            "service": service,
-            "ceiling": ceiling,
+            **results,
         }
+        for name, ratio in (("ceiling", "ratio"), ("limit", "limit_ratio")):
+            if name in results:
+                lengths = float(service["answer_bytes"]) / float(results[name]["answer_bytes"])
+                if abs(lengths - 1) > ANSWER_TOLERANCE:
+                    raise BenchFailed(
+                        f"{self.title}: answers of the service are {lengths:.3f} times as long as those of the {name}"
+                    )
+                row[ratio] = float(service["requests_per_second"]) / float(results[name]["requests_per_second"])
+        return row
 
     def _verify(self, service: Server, requests: int, versions: int, answered: dict[tuple[str, str], int]) -> None:
         """Every answer had the right status, and every change was one."""
@@ -192,8 +217,8 @@ def _batch(operations: int) -> Measure:
 
 
 MEASURES = {
-    "patch": [Measure("patch", "durable PATCH", "patch", "PATCH", _FIRST, _PATCH, 200)],
-    "log": [Measure("log", "durable log line", "log", "POST", f"{_FIRST}/logs", _LINE, 200)],
+    "patch": [Measure("patch", "durable PATCH", "patch", "PATCH", _FIRST, _PATCH, 200, has_limit=True)],
+    "log": [Measure("log", "durable log line", "log", "POST", f"{_FIRST}/logs", _LINE, 200, has_limit=True)],
     "poll": [Measure("poll", "poll, 200", "poll", "GET", _FIRST, None, 200, {}, 0)],
     "unchanged": [
         Measure("unchanged", "poll, 304", "unchanged", "GET", _FIRST, None, 304, {"If_None_Match": '"v1"'}, 0)
@@ -212,7 +237,7 @@ def streamed(bench: Bench) -> Iterator[Run]:
             for count in (1, 4):
                 time.sleep(PAUSE_SECONDS)
                 usage = service.usage()
-                done, seconds = stream(service, JOBS, count, options.seconds, bench.loader.tag())
+                done, seconds = _stream(bench, service, count)
                 used = service.usage().since(usage)
                 changes += done
                 yield {
@@ -233,55 +258,16 @@ def streamed(bench: Bench) -> Iterator[Run]:
             raise BenchFailed(f"{changes} streamed changes made {gone_up} versions")
 
 
-def many(bench: Bench) -> dict[str, object]:
-    """A store of many jobs: how soon it is ready after kill -9, what it holds in memory, and how it is slower."""
-    options, jobs = bench.options, bench.options.jobs_many
-    store = stores.kept(jobs, bench.serve)
-    service = bench.serve(store)
-    print(f"bench: {options.kills} times kill -9 with {jobs:,} jobs", flush=True)
-    found: dict[str, object] = {"jobs": jobs, "lines": stores.LINES, "store_mib": stores.size_mib(store)}
-    try:
-        service.start()
-        found["resident_at_start_mib"] = service.memory_mib()[0]
-        found["ready_after_kill"] = [_killed(bench, service, store, number) for number in range(options.kills)]
-        with bench.serve_copy() as small:
-            stores.warm(small, JOBS)
-            stores.remember(store)
-            found["patch"] = list(_slower(bench, small, service, jobs))
-        for script in ("poll", "log"):
-            bench.loader.run(service, script, jobs, max(options.connections), options.seconds)
-        found["resident_mib"], found["resident_max_mib"] = service.memory_mib()
-    finally:
-        service.stop()
-    return found
-
-
-def _killed(bench: Bench, service: Server, store: Path, number: int) -> dict[str, object]:
-    """Kills the service in the middle of changes and starts it again, every other time with nothing of it in the cache."""
-    seconds = random.uniform(1.0, 3.0)
-    loading = bench.loader.begin(service, "patch", bench.options.jobs_many, 16, 10)
-    time.sleep(seconds)
-    service.kill()
-    loading.terminate()
-    loading.wait()
-    wal_mib = (store / "milepost.db-wal").stat().st_size / 2**20
-    cold = number % 2 == 1
-    if cold:
-        stores.forget(store)
-    ready = service.start()
-    return {"ready_seconds": ready, "cold": cold, "wal_mib": wal_mib, "resident_mib": service.memory_mib()[0]}
-
-
-def _slower(bench: Bench, small: Server, large: Server, jobs: int) -> Iterator[dict[str, object]]:
-    options = bench.options
-    for count in sorted({min(options.connections), 64}):
-        for number in range(options.rounds + 1):
-            row: dict[str, object] = {"connections": count, "round": number}
-            pair = [("small", small, JOBS), ("large", large, jobs)]
-            for name, server, known in pair if number % 2 == 0 else reversed(pair):
-                time.sleep(PAUSE_SECONDS)
-                row[name] = bench.loader.run(server, "patch", known, count, options.seconds)
-            # The first round warms.
-            if number > 0:
-                yield row
-
+def _stream(bench: Bench, server: Server, connections: int) -> tuple[int, float]:
+    """Sends changes over so many streams; how many were made, and in what time, the last answer included."""
+    seconds = bench.options.seconds
+    arguments = [f"127.0.0.1:{server.port}", JOBS, connections, seconds, bench.loader.tag()]
+    done = subprocess.run(
+        [bench.stream, *map(str, arguments)], capture_output=True, text=True, timeout=seconds + 60, check=False
+    )
+    if done.returncode != 0:
+        raise BenchFailed(f"the streams ended with {done.returncode}: {done.stderr}")
+    found = json.loads(done.stdout)
+    if found["sent"] != found["made"]:
+        raise BenchFailed(f"of {found['sent']} streamed changes {found['made']} were made")
+    return found["made"], found["seconds"]

@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple
 
-from . import stores
-from .measures import PAUSE_SECONDS, Bench, Run
+from . import postgres, stores
+from .measures import PAUSE_SECONDS, Bench, Planned, Run
 from .pocketbase import RECORD, PocketBase
+from .replicas import serve_replica
 from .servers import START_SECONDS_MAX, BenchFailed, Server, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,14 @@ REDIS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfs
 WORK = {"patch": "progress", "log": "log line", "poll": "poll"}
 
 
+class Place(NamedTuple):
+    """Where a peer is started."""
+
+    bench: Bench
+    stack: ExitStack
+    service: Server
+
+
 class Peer(NamedTuple):
     """Something that people take."""
 
@@ -38,9 +47,11 @@ class Peer(NamedTuple):
     promise: str
     #: Whether that is what the service's says: on the disk.
     is_durable: bool
-    serve: Callable[[Bench, ExitStack], Server]
+    serve: Callable[[Place], Server]
     #: The script for wrk of some work, where it is not that of the service, and what it is told.
     scripts: Mapping[str, tuple[str, ...]] = {}
+    #: The service itself in another way is nobody to be ahead of.
+    is_other: bool = True
 
     def load(self, work: str) -> tuple[str, ...]:
         """The script for some work, and what it is told."""
@@ -63,7 +74,7 @@ def peers(bench: Bench) -> list[Run]:
         rows: list[Run] = []
         for peer in PEERS_ALL:
             with ExitStack() as stack:
-                rows += list(_beside(bench, service, peer, peer.serve(bench, stack)))
+                rows += list(_beside(bench, service, peer, peer.serve(Place(bench, stack, service))))
         return rows
 
 
@@ -72,7 +83,7 @@ def _beside(bench: Bench, service: Server, peer: Peer, server: Server) -> Iterat
         pair = [("service", service, (work,)), ("other", server, peer.load(work))]
         for _, who, (script, *extra) in pair:
             bench.loader.run(who, script, JOBS, 64, 1, extra)
-        for connections in CONNECTIONS:
+        for connections in sorted(set(CONNECTIONS) & set(bench.options.connections)):
             for number in range(bench.options.rounds):
                 row: Run = {"peer": peer.name, "work": work, "connections": connections, "round": number}
                 for name, who, (script, *extra) in pair if number % 2 == 0 else reversed(pair):
@@ -100,7 +111,7 @@ def summarise(rows: list[Run]) -> list[Run]:
                     found.append({
                         "peer": peer.name,
                         "promise": peer.promise,
-                        "is_durable": peer.is_durable,
+                        "is_equal": peer.is_other and (peer.is_durable or work == "poll"),
                         "work": work,
                         "connections": connections,
                         "ratio": median(lambda row: row["ratio"]),
@@ -112,25 +123,12 @@ def summarise(rows: list[Run]) -> list[Run]:
     return found
 
 
-def table(rows: list[Run]) -> str:
-    """How many times as much the service does in the same time, by the side of each peer."""
-    columns = [(work, connections) for work in WORK for connections in CONNECTIONS]
-    head = " | ".join(f"{WORK[work]}, {connections}" for work, connections in columns)
-    lines = [f"| the service beside | what an answer promises | {head} |", "|---|---|" + "---|" * len(columns)]
-    for peer in PEERS_ALL:
-        of = {(row["work"], row["connections"]): row for row in rows if row["peer"] == peer.name}
-        if of:
-            cells = [f"{of[column]['ratio']:.1f}x" if column in of else "" for column in columns]
-            lines.append(f"| {peer.name} | {peer.promise} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def targets(rows: list[Run]) -> list[Run]:
     """Ahead of every peer whose answers promise as much."""
-    durable = [row for row in rows if row["is_durable"] or row["work"] == "poll"]
-    if not durable:
+    equals = [row for row in rows if row["is_equal"]]
+    if not equals:
         return []
-    worst = min(durable, key=lambda row: float(row["ratio"]))
+    worst = min(equals, key=lambda row: float(row["ratio"]))
     what = f"beside equally durable peers, the least: {worst['peer']}, {WORK[worst['work']]}, {worst['connections']} connections"
     return [{"what": what, "value": worst["ratio"], "target": 1, "at_least": True, "met": worst["ratio"] > 1}]
 
@@ -138,38 +136,52 @@ def targets(rows: list[Run]) -> list[Run]:
 # Who they are.
 
 
-def _origin(bench: Bench, stack: ExitStack, *options: str) -> Server:
-    directory = bench.scratch / "origin"
+def _origin(place: Place, *options: str) -> Server:
+    directory = place.bench.scratch / "origin"
     shutil.rmtree(directory, ignore_errors=True)
-    return _python(bench, stack, "origin.py", directory, JOBS, *options)
+    return _python(place, "origin.py", directory, JOBS, *options)
 
 
-def _on_redis(bench: Bench, stack: ExitStack, sync: str) -> Server:
-    port = stack.enter_context(_redis(bench, sync))
+def _on_redis(place: Place, sync: str) -> Server:
+    port = place.stack.enter_context(_redis(place.bench, sync))
     subprocess.run([VENV / "bin" / "python", PEERS / "on_redis.py", "fill", str(port), str(JOBS)], check=True)
-    return _python(bench, stack, "on_redis.py", port, WORKERS)
+    return _python(place, "on_redis.py", port, WORKERS)
 
 
-def _bullmq(bench: Bench, stack: ExitStack, sync: str) -> Server:
-    port = stack.enter_context(_redis(bench, sync))
+def _bullmq(place: Place, sync: str) -> Server:
+    port = place.stack.enter_context(_redis(place.bench, sync))
     node = shutil.which("node", path=_with_node()["PATH"])
     program = PEERS / "node" / "bullmq.js"
     subprocess.run([str(node), str(program), "fill", str(port), str(JOBS)], check=True)
-    return stack.enter_context(Server("bullmq", [node, program, port, WORKERS], bench.scratch / "bullmq.log"))
+    return place.stack.enter_context(Server("bullmq", [node, program, port, WORKERS], place.bench.scratch / "bullmq.log"))
 
 
-def _pocketbase(bench: Bench, stack: ExitStack) -> Server:
-    directory = bench.scratch / "pocketbase"
+def _pocketbase(place: Place) -> Server:
+    directory = place.bench.scratch / "pocketbase"
     shutil.rmtree(directory, ignore_errors=True)
-    server = PocketBase(VENV / "bin" / "pocketbase", directory, bench.scratch / "pocketbase.log")
-    stack.enter_context(server)
+    server = PocketBase(VENV / "bin" / "pocketbase", directory, place.bench.scratch / "pocketbase.log")
+    place.stack.enter_context(server)
     server.fill(JOBS)
     return server
 
 
-def _python(bench: Bench, stack: ExitStack, program: str, *arguments: object) -> Server:
+def _python(place: Place, program: str, *arguments: object) -> Server:
     command = [VENV / "bin" / "python", PEERS / program, *arguments]
-    return stack.enter_context(Server(program, command, bench.scratch / f"{program}.log"))
+    return place.stack.enter_context(Server(program, command, place.bench.scratch / f"{program}.log"))
+
+
+def _transactions(place: Place) -> Server:
+    url = place.stack.enter_context(postgres.database())
+    postgres.fill(url, JOBS)
+    sample = place.service.ask("PATCH", f"/jobs/{stores.job_id(0)}", '{"progress_pct":37.41,"stage":"Matting subject"}')
+    return place.stack.enter_context(place.bench.serve_committed(Planned.like(sample), url))
+
+
+def _replica(place: Place) -> Server:
+    url = place.stack.enter_context(postgres.database())
+    server = place.stack.enter_context(serve_replica(place.bench, url, 0))
+    stores.fill(server, JOBS, stores.create)
+    return server
 
 
 @contextmanager
@@ -211,27 +223,29 @@ def _rate(run: object) -> float:
 
 
 PEERS_ALL = [
-    Peer("FastAPI, a dict and a JSON file, synced", "on the disk", True, lambda bench, stack: _origin(bench, stack, "--sync")),
+    Peer("FastAPI, a dict and a JSON file, synced", "on the disk", True, lambda place: _origin(place, "--sync")),
     Peer("FastAPI, a dict and a JSON file", "in the kernel's memory", False, _origin),
     Peer(
         "FastAPI and redis-py, appendfsync always",
         "on the disk",
         True,
-        lambda bench, stack: _on_redis(bench, stack, "always"),
+        lambda place: _on_redis(place, "always"),
     ),
     Peer(
         "FastAPI and redis-py, appendfsync everysec",
         "on the disk within a second or two",
         False,
-        lambda bench, stack: _on_redis(bench, stack, "everysec"),
+        lambda place: _on_redis(place, "everysec"),
     ),
-    Peer("fastify and BullMQ, appendfsync always", "on the disk", True, lambda bench, stack: _bullmq(bench, stack, "always")),
+    Peer("fastify and BullMQ, appendfsync always", "on the disk", True, lambda place: _bullmq(place, "always")),
     Peer(
         "fastify and BullMQ, appendfsync everysec",
         "on the disk within a second or two",
         False,
-        lambda bench, stack: _bullmq(bench, stack, "everysec"),
+        lambda place: _bullmq(place, "everysec"),
     ),
+    Peer("PostgreSQL, a transaction for each request", "on the disk", True, _transactions),
+    Peer("Milepost itself on PostgreSQL", "on the disk", True, _replica, is_other=False),
     Peer(
         "PocketBase",
         "in the kernel's memory",

@@ -4,72 +4,40 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import threading
 import time
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Iterator
 
-from . import stores
+from . import postgres, stores
 from .across import across
 from .load import Loader
 from .measures import JOBS, PAUSE_SECONDS, Bench, Planned, Run
 from .servers import BenchFailed, Server
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ["openssl", "postgresql"]
-SETTINGS = ["shared_buffers=512MB", "max_wal_size=4GB"]
 REPLICAS = 3
 CREATE = '{"op":"create","id":"%s","kind":"restyle","status":"processing","labels":{"user":"%d"}}'
 
 
-@contextmanager
-def database() -> Iterator[str]:
-    """The URL of a PostgreSQL of its own, which syncs."""
-    command = [ROOT / "scripts" / "throwaway-postgres", *SETTINGS]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
-        url = process.stdout.readline().strip()
-        if not url.startswith("postgres://"):
-            raise BenchFailed("PostgreSQL does not start; what it says is above")
-        try:
-            yield url
-        finally:
-            process.stdin.close()
-
-
-def sql(url: str, statement: str) -> None:
-    """Has the database do something."""
-    subprocess.run(["psql", "-Xqd", url, "-v", "ON_ERROR_STOP=1", "-c", statement], check=True, stdout=subprocess.DEVNULL)
-
-
 def replicas(bench: Bench) -> Run:
     """Everything about replicas."""
-    with database() as url, ExitStack() as stack:
-        services = [stack.enter_context(_replica(bench, url, number)) for number in range(REPLICAS)]
+    with postgres.database() as url, ExitStack() as stack:
+        services = [stack.enter_context(serve_replica(bench, url, number)) for number in range(REPLICAS)]
         stores.fill(services[0], JOBS, lambda number: CREATE % (stores.job_id(number), number % stores.USERS))
-        # As the service has it: what is changed has room in its page, and vacuum keeps up.
-        sql(
-            url,
-            "CREATE TABLE peer(id text PRIMARY KEY, version int8 NOT NULL, document jsonb NOT NULL) WITH (fillfactor = 50);"
-            " INSERT INTO peer SELECT '0199e0c1-7c1e-7a52-9d0e-' || lpad(to_hex(n), 12, '0'), 1, "
-            " '{\"kind\": \"restyle\", \"status\": \"processing\", \"labels\": {\"user\": \"7\"}}' "
-            f" FROM generate_series(0, {JOBS - 1}) AS n",
-        )
-        sql(url, "ANALYZE")
+        postgres.fill(url, JOBS)
         found: Run = {"peer": list(_beside(bench, services[0], url)), "more": list(_more(bench, services))}
         found["across"] = [across(services[0], services[1])]
     # Notifications that nobody gets: the replicas find another function of that name first.
-    with database() as url, ExitStack() as stack:
-        sql(url, "CREATE SCHEMA deaf; CREATE FUNCTION deaf.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''")
+    with postgres.database() as url, ExitStack() as stack:
+        postgres.sql(url, "CREATE SCHEMA deaf; CREATE FUNCTION deaf.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''")
         deaf = f"{url}?options=-csearch_path%3Dpublic%2Cdeaf%2Cpg_catalog"
-        services = [stack.enter_context(_replica(bench, deaf, number)) for number in range(2)]
+        services = [stack.enter_context(serve_replica(bench, deaf, number)) for number in range(2)]
         found["across"].append({**across(services[0], services[1]), "is_deaf": True})
     return found
 
 
-def _replica(bench: Bench, url: str, number: int) -> Server:
+def serve_replica(bench: Bench, url: str, number: int) -> Server:
+    """The service on a database."""
     command = [bench.service, "serve", "--listen", "127.0.0.1:0", "--store", url]
     return Server(f"replica {number + 1}", command, bench.scratch / f"replica-{number}.log")
 
@@ -77,9 +45,7 @@ def _replica(bench: Bench, url: str, number: int) -> Server:
 def _beside(bench: Bench, service: Server, url: str) -> Iterator[Run]:
     """The same change, durable each time, by one replica and by a handler that commits each request."""
     sample = service.ask("PATCH", f"/jobs/{stores.job_id(0)}", '{"progress_pct":37.41,"stage":"Matting subject"}')
-    path = bench.scratch / "peer.json"
-    path.write_text(json.dumps(Planned.like(sample)._asdict()))
-    with Server("the handler", [bench.ceiling, path, url], bench.scratch / "peer.log") as peer:
+    with bench.serve_committed(Planned.like(sample), url) as peer:
         for server in (service, peer):
             bench.loader.run(server, "patch", JOBS, 64, 2)
         for number in range(bench.options.rounds):

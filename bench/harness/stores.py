@@ -39,7 +39,7 @@ def kept(jobs: int, make_server: MakeServer) -> Path:
         home.mkdir(parents=True)
         print(f"bench: making a store of {jobs:,} jobs of {LINES} lines", flush=True)
         with make_server(store) as server:
-            fill(server, jobs, _create)
+            fill(server, jobs, create)
         complete.touch()
     return store
 
@@ -135,7 +135,8 @@ def fill(server: Server, jobs: int, create: Callable[[int], str]) -> None:
         raise BenchFailed(f"the store could not be filled: {failures[0]}")
 
 
-def _create(number: int) -> str:
+def create(number: int) -> str:
+    """An operation that makes a job with its lines."""
     return _CREATE % (job_id(number), number % USERS, number, _LOGS[number % len(_LOGS)])
 
 

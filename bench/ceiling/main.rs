@@ -4,19 +4,22 @@
 //! the service does less than this in a second is what parsing, deciding, keeping and encoding cost. Not part of the
 //! service; `ceiling ANSWER.json` takes a free port and says which.
 //!
-//! `ceiling ANSWER.json postgres://...` is what one would write without Milepost: each PATCH is a transaction of its own on that
-//! database, in a table that bench/harness/replicas.py makes.
+//! `ceiling ANSWER.json limit FILE` is the least that a durable answer costs on this stack; see [`limit`].
+//! `ceiling ANSWER.json database postgres://...` is what one would write without Milepost; see [`database`].
 
-use std::{env, error::Error, fs, sync::Arc, time::Duration};
+mod database;
+mod limit;
+
+use std::{env, error::Error, fs, path::Path as FilePath, sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
-    response::{IntoResponse, Response},
-    routing::{MethodRouter, get, patch, post},
+    response::Response,
+    routing::{MethodRouter, get, post},
 };
-use deadpool_postgres::{Manager, Pool};
 use milepost::{
     config::{Config, Flags},
     descriptors,
@@ -33,7 +36,6 @@ use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
 };
-use tokio_postgres::NoTls;
 
 /// An answer as the file describes it.
 #[derive(Deserialize)]
@@ -81,39 +83,6 @@ async fn answer_read(State(answer): State<Arc<Answer>>, _: Bytes) -> Response {
     answer.response()
 }
 
-/// To a request that is a transaction of its own: the job is what it was and what the body says.
-async fn answer_committed(State(peer): State<Peer>, Path(id): Path<String>, body: String) -> Response {
-    match peer.commit(&id, &body).await {
-        Ok(1) => peer.answer.response(),
-        Ok(_) => StatusCode::NOT_FOUND.into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
-    }
-}
-
-/// What answers once the database has committed.
-#[derive(Clone)]
-struct Peer {
-    answer: Arc<Answer>,
-    connections: Pool,
-}
-
-impl Peer {
-    fn connect(answer: Arc<Answer>, url: &str) -> Result<Self, Box<dyn Error>> {
-        /// As many as make it fastest here: more wait for each other in the database.
-        const CONNECTIONS: usize = 32;
-        let connections = Pool::builder(Manager::new(url.parse()?, NoTls)).max_size(CONNECTIONS).build()?;
-        Ok(Self { answer, connections })
-    }
-
-    async fn commit(&self, id: &str, patch: &str) -> Result<u64, Box<dyn Error + Send + Sync>> {
-        const UPDATE: &str =
-            "UPDATE peer SET version = version + 1, document = document || $2::text::jsonb WHERE id = $1";
-        let connection = self.connections.get().await?;
-        let statement = connection.prepare_cached(UPDATE).await?;
-        Ok(connection.execute(&statement, &[&id, &patch]).await?)
-    }
-}
-
 async fn ready() -> StatusCode {
     StatusCode::OK
 }
@@ -122,29 +91,34 @@ async fn ready() -> StatusCode {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const USAGE: &str = "usage: ceiling ANSWER.json [limit FILE | database URL]";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = env::args().nth(1).ok_or("usage: ceiling ANSWER.json [DATABASE]")?;
-    let database = env::args().nth(2);
-    let answer = Arc::new(Answer::read(&path)?);
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (path, behind) = arguments.split_first().ok_or(USAGE)?;
+    let answer = Arc::new(Answer::read(path)?);
     let config = Config::load(&Flags { listen: Some("127.0.0.1:0".into()), ..Flags::default() }, [])?;
     let _log = telemetry::start(&config.log)?;
     descriptors::raise(config.http.connections_max);
+    let metrics = Metrics::new();
+    let router = match behind {
+        [] => layered(nothing_behind(), answer, &metrics),
+        [name, file] if name == "limit" => {
+            let log = limit::Log::create(FilePath::new(file))?;
+            layered(limit::routes(), limit::Limit { answer, log }, &metrics)
+        }
+        [name, url] if name == "database" => {
+            layered(database::routes(), database::Peer::connect(answer, url)?, &metrics)
+        }
+        _ => return Err(USAGE.into()),
+    };
     // As the service makes its own.
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(live(&config, answer, database.as_deref()))
+    runtime.block_on(live(&config, router, &metrics))
 }
 
-async fn live(config: &Config, answer: Arc<Answer>, database: Option<&str>) -> Result<(), Box<dyn Error>> {
+async fn live(config: &Config, router: Router, metrics: &Metrics) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let metrics = Metrics::new();
-    let requests = RequestLog::Failed;
-    let router = if let Some(database) = database {
-        let routes = [("/jobs/{id}", patch(answer_committed)), ("/readyz", get(ready))];
-        http::layered(routes, &[], requests, metrics.http.clone()).with_state(Peer::connect(answer, database)?)
-    } else {
-        let routes = nothing_behind();
-        http::layered(routes, &[], requests, metrics.http.clone()).with_state(answer)
-    };
     let settings = ServerSettings {
         connections_max: config.http.connections_max,
         header_bytes_max: config.http.header_bytes_max,
@@ -163,8 +137,20 @@ async fn live(config: &Config, answer: Arc<Answer>, database: Option<&str>) -> R
     Ok(tasks.shutdown().await?)
 }
 
+/// What a server answers on its paths.
+type Routes<S, const N: usize> = [(&'static str, MethodRouter<S>); N];
+
+/// Routes behind the service's own layers.
+fn layered<S: Clone + Send + Sync + 'static, const N: usize>(
+    routes: Routes<S, N>,
+    state: S,
+    metrics: &Metrics,
+) -> Router {
+    http::layered(routes, &[], RequestLog::Failed, metrics.http.clone()).with_state(state)
+}
+
 /// The routes of the ceiling.
-fn nothing_behind() -> [(&'static str, MethodRouter<Arc<Answer>>); 4] {
+fn nothing_behind() -> Routes<Arc<Answer>, 4> {
     [
         ("/jobs/{id}", get(answer).patch(answer_read)),
         ("/jobs/{id}/logs", post(answer_read)),
