@@ -70,7 +70,7 @@ def growth(rows: Sequence[Run]) -> str:
     """How the median of each work rises with the number of jobs, and what these take."""
     left, width, height = 60, 400, 250
     counts = [int(row["jobs"]) for row in rows]
-    ratios = {work: [float(row[work]["p50_ratio"]) for row in rows] for work in GROWN}
+    ratios = {work: [float(row[work]["p50_ratio"]) for row in rows] for work in GROWN if all(work in row for row in rows)}
     top = max(2.0, *(max(values) for values in ratios.values())) * 1.1
     across = lambda jobs: left + width * (math.log10(jobs / counts[0]) / max(math.log10(counts[-1] / counts[0]), 1))  # noqa: E731
     up = lambda ratio: 60 + height * (1 - ratio / top)  # noqa: E731
@@ -84,7 +84,9 @@ def growth(rows: Sequence[Run]) -> str:
     for jobs in counts:
         parts.append(_text(across(jobs), 60 + height + 18, f"{jobs:,}", "small", "middle"))
     ends: list[float] = []
-    for work, name in sorted(GROWN.items(), key=lambda each: -ratios[each[0]][-1]):
+    for work, name in sorted(GROWN.items(), key=lambda each: -ratios.get(each[0], [0])[-1]):
+        if work not in ratios:
+            continue
         points = " ".join(f"{across(jobs):.1f},{up(ratio):.1f}" for jobs, ratio in zip(counts, ratios[work]))
         parts.append(f'<polyline class="line" points="{points}"/>')
         # Names that would lie on each other stand below each other.
