@@ -29,6 +29,8 @@ WORKERS = 2  # of those that can have several: as many as there are cores
 # Redis writes its log of changes; snapshots beside that would be work of their own.
 REDIS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync"]
 WORK = {"patch": "progress", "log": "log line", "poll": "poll"}
+# Polls before log lines, while all have jobs of as many lines.
+ORDER = ("patch", "poll", "log")
 
 
 class Place(NamedTuple):
@@ -69,17 +71,16 @@ def install() -> None:
 
 def peers(bench: Bench) -> list[Run]:
     """Each of them beside the service, in turn."""
-    with bench.serve_copy() as service:
-        stores.warm(service, JOBS)
-        rows: list[Run] = []
-        for peer in PEERS_ALL:
-            with ExitStack() as stack:
-                rows += list(_beside(bench, service, peer, peer.serve(Place(bench, stack, service))))
-        return rows
+    rows: list[Run] = []
+    for peer in PEERS_ALL:
+        with bench.serve_copy() as service, ExitStack() as stack:
+            stores.warm(service, JOBS)
+            rows += list(_beside(bench, service, peer, peer.serve(Place(bench, stack, service))))
+    return rows
 
 
 def _beside(bench: Bench, service: Server, peer: Peer, server: Server) -> Iterator[Run]:
-    for work in WORK:
+    for work in ORDER:
         pair = [("service", service, (work,)), ("other", server, peer.load(work))]
         for _, who, (script, *extra) in pair:
             bench.loader.run(who, script, JOBS, 64, 1, extra)
