@@ -77,6 +77,7 @@ test("through cuts, delays, repeats and restarts: every line once, in order, and
     made.push(labels.number);
   assert.deepEqual(made.sort(), range(JOBS).map(String), "and each job once");
   assert.equal(restarts.length, 2);
-  for (const { did } of proxies) assert.ok(did.cut > 10, JSON.stringify(did));
+  // How often chance cuts depends on how many requests there are, and one of the proxies has few.
+  for (const { did } of proxies) assert.ok(did.cut > 3, JSON.stringify(did));
   assert.ok(proxies[0].did.duplicated > 10);
 });
