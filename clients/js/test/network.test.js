@@ -5,7 +5,7 @@ import { Proxy } from "./harness/proxy.js";
 import { Service } from "./harness/service.js";
 import { Watcher, range } from "./harness/watcher.js";
 
-const JOBS = 4;
+const JOBS = 8;
 const APPENDS = 30;
 
 /**
@@ -39,7 +39,7 @@ test("through cuts, delays, repeats and restarts: every line once, in order, and
   const faults = { cuts: 0.15, delayMs: 20, duplicates: 0.15 };
   const proxies = [
     await Proxy.start(service.url, faults),
-    await Proxy.start(service.url, { ...faults, streamMs: 1_000 }),
+    await Proxy.start(service.url, { ...faults, streamMs: 300 }),
   ];
   t.after(async () => {
     for (const watcher of everybody) watcher.stop();
@@ -77,7 +77,6 @@ test("through cuts, delays, repeats and restarts: every line once, in order, and
     made.push(labels.number);
   assert.deepEqual(made.sort(), range(JOBS).map(String), "and each job once");
   assert.equal(restarts.length, 2);
-  // How often chance cuts depends on how many requests there are, and one of the proxies has few.
-  for (const { did } of proxies) assert.ok(did.cut > 3, JSON.stringify(did));
+  for (const { did } of proxies) assert.ok(did.cut > 10, JSON.stringify(did));
   assert.ok(proxies[0].did.duplicated > 10);
 });
