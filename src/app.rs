@@ -24,6 +24,8 @@ use crate::{
     tasks::{self, About, Death, Ended, Tasks, Unfinished},
 };
 
+pub use self::settings::server as server_settings;
+
 /// How long the last commits, and then the engine, may take; a commit takes milliseconds.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
 /// What the engine's own work may take to be given up.

@@ -21,12 +21,10 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use milepost::{
+    app::server_settings,
     config::{Config, Flags},
     descriptors,
-    http::{
-        self, RequestLog,
-        serve::{Server, ServerSettings},
-    },
+    http::{self, RequestLog, serve::Server},
     metrics::Metrics,
     tasks::{self, About, Tasks},
     telemetry,
@@ -119,15 +117,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn live(config: &Config, router: Router, metrics: &Metrics) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let settings = ServerSettings {
-        connections_max: config.http.connections_max,
-        header_bytes_max: config.http.header_bytes_max,
-        header_read_seconds: config.http.header_read_seconds,
-        write_stall_seconds: config.http.write_stall_seconds,
-        unsent_bytes_max: config.http.unsent_bytes_max,
-        drain_seconds: config.http.drain_seconds,
-    };
-    let server = Server::bind(config.http.listen, router, settings, &metrics.http)?;
+    let server = Server::bind(config.http.listen, router, server_settings(config), &metrics.http)?;
     announce(&server)?;
     let mut tasks = Tasks::new();
     let (stopper, stop) = tasks::stop();

@@ -9,7 +9,7 @@ import resource
 import subprocess
 import time
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Mapping, Sequence
 
 from .machine import CORES, TICKS_PER_SECOND, Ticks, load_average
 from .servers import BenchFailed, Server
@@ -18,6 +18,23 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "wrk"
 # wrk gives up on an answer after this.
 TIMEOUT_SECONDS = 10
 THREADS_MAX = 2
+PAUSE_SECONDS = 0.5  # the kernel writes back what the run before has left
+
+
+def in_turn(number: int, loads: Mapping[str, Callable[[], dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """What each load comes to in this round, counted from 0; who goes first changes from round to round."""
+    names, first = list(loads), number % len(loads)
+    found = {}
+    for name in (*names[first:], *names[:first]):
+        time.sleep(PAUSE_SECONDS)
+        found[name] = loads[name]()
+    return found
+
+
+def rate(run: object) -> float:
+    """Requests per second of a load."""
+    assert isinstance(run, dict)
+    return float(run["requests_per_second"])
 
 
 class Loader:

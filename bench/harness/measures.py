@@ -7,15 +7,15 @@ import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
 from . import stores
-from .load import Loader
+from .load import PAUSE_SECONDS, Loader, in_turn, rate
 from .servers import Answer, BenchFailed, Server
 
 JOBS = 10_000
-PAUSE_SECONDS = 0.5  # the kernel writes back what the run before has left
 WARM_SECONDS = 2
 # Answers of the service and of the ceiling may differ by as much in their length: a version has as many digits as it has.
 ANSWER_TOLERANCE = 0.03
@@ -112,8 +112,6 @@ class Measure(NamedTuple):
     changes: int = 1
     # Instead of those of the options.
     connections: tuple[int, ...] | None = None
-    # Whether a bare log can do it, too: it is one durable change.
-    has_limit: bool = False
 
     def run(self, bench: Bench) -> Iterator[Run]:
         """All rounds of it."""
@@ -124,7 +122,8 @@ class Measure(NamedTuple):
             sample = self._ask(service)
             planned = Planned.like(sample)
             servers = {"ceiling": stack.enter_context(bench.serve_nothing(planned)), "service": service}
-            if self.has_limit:
+            # A bare log can do what is one durable change.
+            if self.changes == 1:
                 servers["limit"] = stack.enter_context(bench.serve_log(planned))
             for server in servers.values():
                 self._compare(sample, self._ask(server))
@@ -133,12 +132,10 @@ class Measure(NamedTuple):
             requests = 0
             for number in range(options.rounds):
                 for count in connections:
-                    # Who goes first changes from round to round.
-                    turn = number % len(servers)
-                    results = {}
-                    for name in (*list(servers)[turn:], *list(servers)[:turn]):
-                        time.sleep(PAUSE_SECONDS)
-                        results[name] = self._load(bench, servers[name], count, options.seconds)
+                    loads = {
+                        name: partial(self._load, bench, server, count, options.seconds) for name, server in servers.items()
+                    }
+                    results = in_turn(number, loads)
                     requests += int(results["service"]["requests"])
                     yield self._row(number, count, results)
             self._verify(service, requests, versions, answered)
@@ -184,7 +181,7 @@ class Measure(NamedTuple):
                     raise BenchFailed(
                         f"{self.title}: answers of the service are {lengths:.3f} times as long as those of the {name}"
                     )
-                row[ratio] = float(service["requests_per_second"]) / float(results[name]["requests_per_second"])
+                row[ratio] = rate(service) / rate(results[name])
         return row
 
     def _verify(self, service: Server, requests: int, versions: int, answered: dict[tuple[str, str], int]) -> None:
@@ -217,8 +214,8 @@ def _batch(operations: int) -> Measure:
 
 
 MEASURES = {
-    "patch": [Measure("patch", "durable PATCH", "patch", "PATCH", _FIRST, _PATCH, 200, has_limit=True)],
-    "log": [Measure("log", "durable log line", "log", "POST", f"{_FIRST}/logs", _LINE, 200, has_limit=True)],
+    "patch": [Measure("patch", "durable PATCH", "patch", "PATCH", _FIRST, _PATCH, 200)],
+    "log": [Measure("log", "durable log line", "log", "POST", f"{_FIRST}/logs", _LINE, 200)],
     "poll": [Measure("poll", "poll, 200", "poll", "GET", _FIRST, None, 200, {}, 0)],
     "unchanged": [
         Measure("unchanged", "poll, 304", "unchanged", "GET", _FIRST, None, 304, {"If_None_Match": '"v1"'}, 0)

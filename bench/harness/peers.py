@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple
 
 from . import postgres, stores
-from .measures import PAUSE_SECONDS, Bench, Planned, Run
+from .load import in_turn, rate
+from .measures import Bench, Run
 from .pocketbase import RECORD, PocketBase
-from .replicas import serve_replica
+from .replicas import serve_handler, serve_replica
 from .servers import START_SECONDS_MAX, BenchFailed, Server, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +33,8 @@ REDIS = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfs
 WORK = {"patch": "progress", "log": "log line", "poll": "poll"}
 # Polls before log lines, while all have jobs of as many lines.
 ORDER = ("patch", "poll", "log")
+#: What an answer of the service promises.
+DURABLE = "on the disk"
 
 
 class Place(NamedTuple):
@@ -47,8 +51,6 @@ class Peer(NamedTuple):
     name: str
     #: What its answer to a change says.
     promise: str
-    #: Whether that is what the service's says: on the disk.
-    is_durable: bool
     serve: Callable[[Place], Server]
     #: The script for wrk of some work, where it is not that of the service, and what it is told.
     scripts: Mapping[str, tuple[str, ...]] = {}
@@ -80,20 +82,24 @@ def peers(bench: Bench) -> list[Run]:
 
 
 def _beside(bench: Bench, service: Server, peer: Peer, server: Server) -> Iterator[Run]:
+    def load(who: Server, script: str, *extra: str, connections: int, seconds: int) -> dict[str, float]:
+        return bench.loader.run(who, script, JOBS, connections, seconds, extra)
+
     for work in ORDER:
-        pair = [("service", service, (work,)), ("other", server, peer.load(work))]
-        for _, who, (script, *extra) in pair:
-            bench.loader.run(who, script, JOBS, 64, 1, extra)
+        pair = {"service": partial(load, service, work), "other": partial(load, server, *peer.load(work))}
+        for each in pair.values():
+            each(connections=64, seconds=1)
         for connections in sorted(set(CONNECTIONS) & set(bench.options.connections)):
+            loads = {
+                name: partial(each, connections=connections, seconds=bench.options.seconds) for name, each in pair.items()
+            }
             for number in range(bench.options.rounds):
                 row: Run = {"peer": peer.name, "work": work, "connections": connections, "round": number}
-                for name, who, (script, *extra) in pair if number % 2 == 0 else reversed(pair):
-                    time.sleep(PAUSE_SECONDS)
-                    row[name] = bench.loader.run(who, script, JOBS, connections, bench.options.seconds, extra)
-                row["ratio"] = _rate(row["service"]) / _rate(row["other"])
+                row.update(in_turn(number, loads))
+                row["ratio"] = rate(row["service"]) / rate(row["other"])
                 print(
-                    f"bench: round {number + 1}, {WORK[work]}, {connections} connections: {_rate(row['service']):,.0f}/s, "
-                    f"{peer.name} {_rate(row['other']):,.0f}/s, ratio {row['ratio']:.1f}",
+                    f"bench: round {number + 1}, {WORK[work]}, {connections} connections: {rate(row['service']):,.0f}/s, "
+                    f"{peer.name} {rate(row['other']):,.0f}/s, ratio {row['ratio']:.1f}",
                     flush=True,
                 )
                 yield row
@@ -112,12 +118,12 @@ def summarise(rows: list[Run]) -> list[Run]:
                     found.append({
                         "peer": peer.name,
                         "promise": peer.promise,
-                        "is_equal": peer.is_other and (peer.is_durable or work == "poll"),
+                        "is_equal": peer.is_other and (peer.promise == DURABLE or work == "poll"),
                         "work": work,
                         "connections": connections,
                         "ratio": median(lambda row: row["ratio"]),
-                        "service_per_second": median(lambda row: _rate(row["service"])),
-                        "peer_per_second": median(lambda row: _rate(row["other"])),
+                        "service_per_second": median(lambda row: rate(row["service"])),
+                        "peer_per_second": median(lambda row: rate(row["other"])),
                         "p99_ms": median(lambda row: row["service"]["p99_ms"]),
                         "peer_p99_ms": median(lambda row: row["other"]["p99_ms"]),
                     })
@@ -173,9 +179,7 @@ def _python(place: Place, program: str, *arguments: object) -> Server:
 
 def _transactions(place: Place) -> Server:
     url = place.stack.enter_context(postgres.database())
-    postgres.fill(url, JOBS)
-    sample = place.service.ask("PATCH", f"/jobs/{stores.job_id(0)}", '{"progress_pct":37.41,"stage":"Matting subject"}')
-    return place.stack.enter_context(place.bench.serve_committed(Planned.like(sample), url))
+    return place.stack.enter_context(serve_handler(place.bench, place.service, url, JOBS))
 
 
 def _replica(place: Place) -> Server:
@@ -218,39 +222,30 @@ def _with_node() -> dict[str, str]:
     return {**os.environ, "PATH": f"{found}:{os.environ['PATH']}"}
 
 
-def _rate(run: object) -> float:
-    assert isinstance(run, dict)
-    return float(run["requests_per_second"])
-
-
 PEERS_ALL = [
-    Peer("FastAPI, a dict and a JSON file, synced", "on the disk", True, lambda place: _origin(place, "--sync")),
-    Peer("FastAPI, a dict and a JSON file", "in the kernel's memory", False, _origin),
+    Peer("FastAPI, a dict and a JSON file, synced", DURABLE, lambda place: _origin(place, "--sync")),
+    Peer("FastAPI, a dict and a JSON file", "in the kernel's memory", _origin),
     Peer(
         "FastAPI and redis-py, appendfsync always",
-        "on the disk",
-        True,
+        DURABLE,
         lambda place: _on_redis(place, "always"),
     ),
     Peer(
         "FastAPI and redis-py, appendfsync everysec",
         "on the disk within a second or two",
-        False,
         lambda place: _on_redis(place, "everysec"),
     ),
-    Peer("fastify and BullMQ, appendfsync always", "on the disk", True, lambda place: _bullmq(place, "always")),
+    Peer("fastify and BullMQ, appendfsync always", DURABLE, lambda place: _bullmq(place, "always")),
     Peer(
         "fastify and BullMQ, appendfsync everysec",
         "on the disk within a second or two",
-        False,
         lambda place: _bullmq(place, "everysec"),
     ),
-    Peer("PostgreSQL, a transaction for each request", "on the disk", True, _transactions),
-    Peer("Milepost itself on PostgreSQL", "on the disk", True, _replica, is_other=False),
+    Peer("PostgreSQL, a transaction for each request", DURABLE, _transactions),
+    Peer("Milepost itself on PostgreSQL", DURABLE, _replica, is_other=False),
     Peer(
         "PocketBase",
         "in the kernel's memory",
-        False,
         _pocketbase,
         {"patch": ("patch", RECORD), "log": ("pocketbase-log",), "poll": ("poll", RECORD)},
     ),

@@ -7,9 +7,8 @@ from typing import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from .growth import WORK as GROWN
-from .peers import WORK
-
-Run = dict[str, object]
+from .measures import Run
+from .peers import DURABLE, WORK
 
 CONNECTIONS = 64
 _WIDTH = 960
@@ -33,7 +32,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f } .small { font-size: 11p
 
 def standing(rows: Sequence[Run]) -> str:
     """How much each does in the time in which the service does one, for each work; those first that promise as much."""
-    own: Run = {"who": "Milepost", "promise": "on the disk", "ratios": {f"{name}, {CONNECTIONS}": 1.0 for name in WORK.values()}}
+    own: Run = {"who": "Milepost", "promise": DURABLE, "ratios": {f"{name}, {CONNECTIONS}": 1.0 for name in WORK.values()}}
     bars = [own, *(row for row in rows if any(_column(name) in row["ratios"] for name in WORK.values()))]
     # As the ceiling and the limit come first: by how fast a change is made.
     bars.sort(key=lambda row: float(row["ratios"].get(_column(next(iter(WORK.values()))), math.inf)))
@@ -52,7 +51,7 @@ def standing(rows: Sequence[Run]) -> str:
             parts.append(_text(at, height - 24, f"{tick:g}", "small", "middle"))
     for place, row in enumerate(bars):
         middle = _TOP + _ROW * place + _ROW / 2
-        kind = "own" if row is own else "equal" if row["promise"] == "on the disk" else "less"
+        kind = "own" if row is own else "equal" if row["promise"] == DURABLE else "less"
         parts.append(_text(_NAMES, middle + 4, str(row["who"]), "bold" if row is own else "", "end"))
         for number, name in enumerate(WORK.values()):
             ratio = row["ratios"].get(_column(name))
@@ -84,15 +83,13 @@ def growth(rows: Sequence[Run]) -> str:
     for jobs in counts:
         parts.append(_text(across(jobs), 60 + height + 18, f"{jobs:,}", "small", "middle"))
     ends: list[float] = []
-    for work, name in sorted(GROWN.items(), key=lambda each: -ratios.get(each[0], [0])[-1]):
-        if work not in ratios:
-            continue
+    for work in sorted(ratios, key=lambda work: -ratios[work][-1]):
         points = " ".join(f"{across(jobs):.1f},{up(ratio):.1f}" for jobs, ratio in zip(counts, ratios[work]))
         parts.append(f'<polyline class="line" points="{points}"/>')
         # Names that would lie on each other stand below each other.
         at = max(up(ratios[work][-1]) + 4, *(end + 15 for end in ends), 0)
         ends.append(at)
-        parts.append(_text(left + width + 10, at, f"{name} {ratios[work][-1]:.2f}x"))
+        parts.append(_text(left + width + 10, at, f"{GROWN[work]} {ratios[work][-1]:.2f}x"))
     right = left + width + 170
     parts += [_text(right + 100 * number, 72, name, "bold") for number, name in enumerate(("jobs", "on disk", "in memory"))]
     for place, row in enumerate(rows):

@@ -7,7 +7,6 @@ import re
 import subprocess
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Iterator
 
 from .measures import PAUSE_SECONDS, Bench, Run

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Iterator
 
 from . import postgres, stores
 from .across import across
-from .load import Loader
-from .measures import JOBS, PAUSE_SECONDS, Bench, Planned, Run
+from .load import PAUSE_SECONDS, Loader, in_turn, rate
+from .measures import JOBS, Bench, Planned, Run
 from .servers import BenchFailed, Server
 
 REPLICAS = 3
@@ -24,7 +24,6 @@ def replicas(bench: Bench) -> Run:
     with postgres.database() as url, ExitStack() as stack:
         services = [stack.enter_context(serve_replica(bench, url, number)) for number in range(REPLICAS)]
         stores.fill(services[0], JOBS, lambda number: CREATE % (stores.job_id(number), number % stores.USERS))
-        postgres.fill(url, JOBS)
         found: Run = {"peer": list(_beside(bench, services[0], url)), "more": list(_more(bench, services))}
         found["across"] = [across(services[0], services[1])]
     # Notifications that nobody gets: the replicas find another function of that name first.
@@ -42,22 +41,27 @@ def serve_replica(bench: Bench, url: str, number: int) -> Server:
     return Server(f"replica {number + 1}", command, bench.scratch / f"replica-{number}.log")
 
 
+def serve_handler(bench: Bench, service: Server, url: str, jobs: int) -> Server:
+    """A handler that commits each request on a database, and answers a change as the service does."""
+    postgres.fill(url, jobs)
+    sample = service.ask("PATCH", f"/jobs/{stores.job_id(0)}", '{"progress_pct":37.41,"stage":"Matting subject"}')
+    return bench.serve_committed(Planned.like(sample), url)
+
+
 def _beside(bench: Bench, service: Server, url: str) -> Iterator[Run]:
     """The same change, durable each time, by one replica and by a handler that commits each request."""
-    sample = service.ask("PATCH", f"/jobs/{stores.job_id(0)}", '{"progress_pct":37.41,"stage":"Matting subject"}')
-    with bench.serve_committed(Planned.like(sample), url) as peer:
+    with serve_handler(bench, service, url, JOBS) as peer:
         for server in (service, peer):
             bench.loader.run(server, "patch", JOBS, 64, 2)
         for number in range(bench.options.rounds):
             for count in (64, 256):
-                row: Run = {"connections": count, "round": number}
-                for server in (service, peer) if number % 2 == 0 else (peer, service):
-                    time.sleep(PAUSE_SECONDS)
-                    row[server.name] = bench.loader.run(server, "patch", JOBS, count, bench.options.seconds)
-                row["ratio"] = _rate(row[service.name]) / _rate(row[peer.name])
+                load = partial(bench.loader.run, script="patch", jobs=JOBS, connections=count, seconds=bench.options.seconds)
+                loads = {server.name: partial(load, server) for server in (service, peer)}
+                row: Run = {"connections": count, "round": number, **in_turn(number, loads)}
+                row["ratio"] = rate(row[service.name]) / rate(row[peer.name])
                 print(
                     f"bench: round {number + 1}, durable PATCH through one replica, {count} connections: "
-                    f"{_rate(row[service.name]):,.0f}/s, a transaction for each request {_rate(row[peer.name]):,.0f}/s, "
+                    f"{rate(row[service.name]):,.0f}/s, a transaction for each request {rate(row[peer.name]):,.0f}/s, "
                     f"ratio {row['ratio']:.2f}",
                     flush=True,
                 )
@@ -78,7 +82,7 @@ def _at_once(loader: Loader, services: list[Server], connections: int, seconds: 
     rates: list[float] = []
 
     def load(server: Server) -> None:
-        rates.append(_rate(loader.run(server, "patch", JOBS, connections, seconds)))
+        rates.append(rate(loader.run(server, "patch", JOBS, connections, seconds)))
 
     threads = [threading.Thread(target=load, args=(server,)) for server in services]
     for thread in threads:
@@ -90,11 +94,6 @@ def _at_once(loader: Loader, services: list[Server], connections: int, seconds: 
     return rates
 
 
-def _rate(run: object) -> float:
-    assert isinstance(run, dict)
-    return float(run["requests_per_second"])
-
-
 def summarise(found: Run) -> Run:
     """Medians of the rounds."""
     peer, more = {}, {}
@@ -102,8 +101,8 @@ def summarise(found: Run) -> Run:
         rounds = [row for row in found["peer"] if row["connections"] == count]
         peer[str(count)] = {
             "ratio": statistics.median(row["ratio"] for row in rounds),
-            "service_per_second": statistics.median(_rate(row["replica 1"]) for row in rounds),
-            "peer_per_second": statistics.median(_rate(row["the handler"]) for row in rounds),
+            "service_per_second": statistics.median(rate(row["replica 1"]) for row in rounds),
+            "peer_per_second": statistics.median(rate(row["the handler"]) for row in rounds),
             "p99_ms": statistics.median(row["replica 1"]["p99_ms"] for row in rounds),
             "peer_p99_ms": statistics.median(row["the handler"]["p99_ms"] for row in rounds),
         }

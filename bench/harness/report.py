@@ -176,6 +176,12 @@ def table_claims(found: Run) -> str:
     )
 
 
+def aimed(what: str, value: float, target: float, at_least: bool) -> Run:
+    """Whether a value is at least what was aimed at, or less than it."""
+    met = value >= target if at_least else value < target
+    return {"what": what, "value": value, "target": target, "at_least": at_least, "met": met}
+
+
 def targets(
     rows: Sequence[Run], claims: Run | None, push: Run | None, replicas: Run | None, client: Run | None
 ) -> list[Run]:
@@ -185,8 +191,7 @@ def targets(
 
     def aim(what: str, value: float | None, target: float, at_least: bool) -> None:
         if value is not None:
-            met = value >= target if at_least else value < target
-            found.append({"what": what, "value": value, "target": target, "at_least": at_least, "met": met})
+            found.append(aimed(what, value, target, at_least))
 
     for name, target in (("patch", 0.45), ("log", 0.40), ("poll", 1), ("unchanged", 0.95)):
         row = at.get((name, 64))

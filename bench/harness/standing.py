@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Iterator, Mapping, Sequence
 
-from .peers import CONNECTIONS, WORK
-
-Run = dict[str, object]
+from .measures import Run
+from .peers import CONNECTIONS, DURABLE, WORK
 
 READERS = 1_000
 FAN_OUT = f"to {READERS:,} readers"
@@ -27,7 +26,7 @@ def _around(rows: Sequence[Run]) -> Iterator[Run]:
     """The ceiling and the limit."""
     for who, promise, name in (
         ("the ceiling: the same stack, nothing behind", "nothing", "ratio"),
-        ("the limit: the same stack, a bare log", "on the disk", "limit_ratio"),
+        ("the limit: the same stack, a bare log", DURABLE, "limit_ratio"),
     ):
         at = {(row["measure"], row["connections"]): row[name] for row in rows if row[name] is not None}
         yield _beside(who, promise, {

@@ -147,7 +147,7 @@ pub(super) fn streams(config: &Config) -> publish::Settings {
 }
 
 /// Settings of the connections.
-pub(super) fn server(config: &Config) -> ServerSettings {
+pub fn server(config: &Config) -> ServerSettings {
     ServerSettings {
         connections_max: config.http.connections_max,
         header_bytes_max: config.http.header_bytes_max,

@@ -43,20 +43,19 @@ pub(super) struct Writer {
     usual: Usual,
     poison: Poison,
     /// Open for longer than any connection: closing it would take from them the locks by which other processes know that they
-    /// are there (<https://www.sqlite.org/howtocorrupt.html>, "Separate threads").
+    /// are there (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
     _file: Arc<File>,
 }
 
 impl Writer {
     pub(super) fn open(directory: &Path, settings: &Settings, clock: Clock) -> Result<Self, EngineError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(read::file(directory), flags).map_err(fault)?;
+        let path = read::file(directory);
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(fault)?;
         schema::prepare_writer(&connection, settings.writer_cache_bytes)?;
         secure_recovered(&connection)?;
-        let file = Arc::new(
-            File::open(read::file(directory))
-                .map_err(|error| EngineError::Unavailable(format!("{}: {error}", read::file(directory).display())))?,
-        );
+        let unavailable = |error| EngineError::Unavailable(format!("{}: {error}", path.display()));
+        let file = Arc::new(File::open(&path).map_err(unavailable)?);
         let poison = Poison::default();
         let pages = settings.checkpoint_pages;
         let checkpoints = Checkpoints::start(directory, file.clone(), &mut connection, pages, poison.clone())?;
