@@ -142,7 +142,10 @@ async fn start(
 /// Returns when the service takes work, or no longer does.
 async fn until_ready(server: &Server, is_ready: bool) {
     let turns = async { while (server.get("/readyz").await.status == 200) != is_ready {} };
-    tokio::time::timeout(PATIENCE, turns).await.unwrap_or_else(|_| panic!("never ready: {is_ready}"));
+    if tokio::time::timeout(PATIENCE, turns).await.is_err() {
+        let health = server.get("/health").await.json();
+        panic!("never ready: {is_ready}: {health}");
+    }
 }
 
 /// Returns once a change is taken again.

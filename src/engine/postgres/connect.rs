@@ -134,7 +134,6 @@ impl Drop for Lent {
 
 fn pool(settings: &Settings, config: &Config, hosts: &Hosts, size: usize) -> Result<Pool, EngineError> {
     let wait = Duration::from_secs(settings.connect_seconds.into());
-    let create = hosts.patience() + Duration::from_secs(1);
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_connect(config.clone(), hosts.clone(), recycling);
     let idle = u64::from(settings.statement_seconds) * IDLE_IN_TRANSACTION;
@@ -151,7 +150,7 @@ fn pool(settings: &Settings, config: &Config, hosts: &Hosts, size: usize) -> Res
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(wait))
-        .create_timeout(Some(create))
+        .create_timeout(Some(hosts.patience()))
         .recycle_timeout(Some(wait))
         .post_create(set_up)
         .build()
