@@ -14,6 +14,7 @@ mod list;
 mod log;
 mod poison;
 mod read;
+mod readers;
 mod schedule;
 mod schema;
 mod tallies;
@@ -25,6 +26,7 @@ mod writer;
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,7 +35,7 @@ use rusqlite::{Connection, backup::Backup};
 use tokio::sync::mpsc;
 
 pub use self::verify::Verified;
-use self::{error::fault, read::Readers, writer::Writer};
+use self::{error::fault, readers::Readers, writer::Writer};
 use super::{
     Caution, Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery,
     LogSlice, Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
@@ -66,7 +68,7 @@ pub struct Settings {
 pub struct Sqlite {
     directory: PathBuf,
     settings: Settings,
-    readers: Readers,
+    readers: Arc<Readers>,
     writer: Writer,
     open_since: Timestamp,
     /// Held as long as the store is open, so that no second process opens it.
@@ -85,7 +87,7 @@ impl Sqlite {
         let open_since = clock.now();
         let writer = Writer::open(directory, &settings, clock)?;
         // Now that the tables are there.
-        let readers = Readers::open(directory, settings.read_connections, settings.reader_cache_bytes)?;
+        let readers = Arc::new(Readers::open(directory, settings.read_connections, settings.reader_cache_bytes)?);
         Ok(Self { directory: directory.to_owned(), settings, readers, writer, open_since, _lock: lock })
     }
 }
@@ -246,11 +248,14 @@ impl Engine for Sqlite {
     }
 
     async fn close(&self) -> Result<(), EngineError> {
-        self.readers.close();
-        // Moves the rest of the write-ahead log into the tables, which the caller may not have the time for.
-        let writer = self.writer.clone();
-        let closed = tokio::task::spawn_blocking(move || writer.close()).await;
-        closed.map_err(|_| EngineError::Indeterminate("closing the writer has panicked".into()))?
+        let (readers, writer) = (self.readers.clone(), self.writer.clone());
+        let close = move || {
+            readers.close();
+            // Moves the rest of the write-ahead log into the tables, which the caller may not have the time for.
+            writer.close()
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
+        closed.map_err(|_| EngineError::Indeterminate("closing the store has panicked".into()))?
     }
 }
 

@@ -1,12 +1,8 @@
-//! Reads: a few connections beside the writer, each read from one consistent moment.
+//! Reads: what each asks the tables for, and makes of their rows.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::path::{Path, PathBuf};
 
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension};
-use tokio::sync::Semaphore;
 
 use super::{error::fault, log::Rows, schema};
 use crate::{
@@ -28,45 +24,6 @@ pub(super) fn open(directory: &Path, cache_bytes: usize) -> Result<Connection, E
     let connection = Connection::open_with_flags(file(directory), flags).map_err(fault)?;
     schema::prepare_reader(&connection, cache_bytes)?;
     Ok(connection)
-}
-
-/// Connections that only read, lent one at a time.
-#[derive(Debug)]
-pub(super) struct Readers {
-    idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Arc<Semaphore>,
-}
-
-impl Readers {
-    pub(super) fn open(directory: &Path, connections: usize, cache_bytes: usize) -> Result<Self, EngineError> {
-        let idle = (0..connections).map(|_| open(directory, cache_bytes)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { permits: Arc::new(Semaphore::new(idle.len())), idle: Arc::new(Mutex::new(idle)) })
-    }
-
-    /// Runs a read on a thread that may wait for the disk, within one transaction.
-    pub(super) async fn read<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Connection) -> Result<R, EngineError> + Send + 'static,
-    ) -> Result<R, EngineError> {
-        let closed = || EngineError::Unavailable("the store is closed".into());
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| closed())?;
-        let idle = self.idle.clone();
-        let work = move || {
-            // Held as long as the connection is, also when nobody waits for the read any more.
-            let _permit = permit;
-            let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or_else(closed)?;
-            let result = in_transaction(&connection, read);
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            result
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|died| EngineError::Unavailable(died.to_string()))?
-    }
-
-    /// Refuses further reads and closes the connections that are idle.
-    pub(super) fn close(&self) {
-        self.permits.close();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
 }
 
 /// Runs a read of several statements on one consistent moment.
