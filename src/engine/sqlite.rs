@@ -15,6 +15,7 @@ mod log;
 mod poison;
 mod read;
 mod readers;
+mod recovered;
 mod schedule;
 mod schema;
 mod tallies;

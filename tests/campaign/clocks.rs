@@ -93,7 +93,13 @@ impl Machine {
 
     /// Returns when a job has been taken from its worker, which must not be before its lease is over, and how long it took.
     async fn until_lost(&self, server: &Server, job: &str, leased_since: Instant) {
-        let lost = async { while self.read(server, job).await["status"] != "queued" {} };
+        // Told and not asked for again and again, which would leave the system too little of two processors for its disk.
+        let lost = async {
+            let mut now = self.read(server, job).await;
+            while now["status"] != "queued" {
+                now = self.read(server, &format!("{job}?wait=5&since={}", now["version"])).await;
+            }
+        };
         timeout(PATIENCE, lost).await.unwrap_or_else(|_| panic!("{job} stays with a worker that is dead"));
         let held = leased_since.elapsed();
         assert!(held >= LEASE, "{job} was taken away after {held:?}");

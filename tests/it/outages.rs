@@ -141,7 +141,13 @@ async fn start(
 
 /// Returns when the service takes work, or no longer does.
 async fn until_ready(server: &Server, is_ready: bool) {
-    let turns = async { while (server.get("/readyz").await.status == 200) != is_ready {} };
+    // Without a pause two processors have little left for the database that is waited for.
+    let mut pause = tokio::time::interval(Duration::from_millis(10));
+    let turns = async {
+        while (server.get("/readyz").await.status == 200) != is_ready {
+            pause.tick().await;
+        }
+    };
     if tokio::time::timeout(PATIENCE, turns).await.is_err() {
         let health = server.get("/health").await.json();
         panic!("never ready: {is_ready}: {health}");

@@ -136,7 +136,7 @@ impl Checkpoints {
 
 /// What a pass came to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pass {
+struct Pass {
     /// Pages that were in the log.
     in_log: u32,
     /// How many of them are in the tables now.
@@ -144,12 +144,17 @@ pub(super) struct Pass {
 }
 
 /// Moves the log into the tables as far as readers let it. See <https://www.sqlite.org/c3ref/wal_checkpoint_v2.html>.
-pub(super) fn pass(connection: &Connection) -> Result<Pass, EngineError> {
+fn pass(connection: &Connection) -> Result<Pass, EngineError> {
+    checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)")
+}
+
+/// Pages in the log.
+pub(super) fn log_pages(connection: &Connection) -> Result<u32, EngineError> {
+    checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)").map(|pass| pass.in_log)
+}
+
+fn checkpoint(connection: &Connection, text: &str) -> Result<Pass, EngineError> {
     // Both are -1 when there is no log.
     let pages = |row: &rusqlite::Row<'_>, column| row.get(column).map(|pages: i64| u32::try_from(pages).unwrap_or(0));
-    connection
-        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-            Ok(Pass { in_log: pages(row, 1)?, moved: pages(row, 2)? })
-        })
-        .map_err(fault)
+    connection.query_row(text, [], |row| Ok(Pass { in_log: pages(row, 1)?, moved: pages(row, 2)? })).map_err(fault)
 }

@@ -15,12 +15,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     Settings,
-    checkpoint::{self, Checkpoints},
+    checkpoint::Checkpoints,
     error::{fault, index_cannot_grow, poisons},
     feed::Ends,
     free,
     poison::Poison,
-    read, schedule, schema,
+    read, recovered, schedule, schema,
     write::{Tables, forget},
 };
 use crate::{
@@ -53,7 +53,7 @@ impl Writer {
         let path = read::file(directory);
         let mut connection = Connection::open_with_flags(&path, flags).map_err(fault)?;
         schema::prepare_writer(&connection, settings.writer_cache_bytes)?;
-        secure_recovered(&connection)?;
+        recovered::secure(&connection, directory)?;
         let unavailable = |error| EngineError::Unavailable(format!("{}: {error}", path.display()));
         let file = Arc::new(File::open(&path).map_err(unavailable)?);
         let poison = Poison::default();
@@ -214,21 +214,6 @@ impl Open {
         // Closing the last connection moves the rest of the write-ahead log; a failure leaves it for the next start.
         schema::checkpoint_on_close(&connection, true)?;
         connection.close().map_err(|(_, error)| fault(error))
-    }
-}
-
-/// Moves what the last process left in the write-ahead log into the tables, and syncs them.
-///
-/// Recovery reads the log from the system's memory. After a sync that failed that may be the only place where its end is,
-/// and no later sync of the log would write it: all commits behind it would then be lost with the power.
-fn secure_recovered(connection: &Connection) -> Result<(), EngineError> {
-    match checkpoint::pass(connection) {
-        Ok(_) => Ok(()),
-        Err(EngineError::Full(error)) => {
-            tracing::warn!(error, "what was recovered could not be moved into the tables; only the log has it");
-            Ok(())
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -61,7 +61,8 @@ pub(super) enum Fate {
     /// Their machine loses its power, at most so many operations of its disk after it came back. The disk syncs, or only
     /// says so, which must not go unnoticed.
     PowerLost { operations: u64, syncs: bool },
-    /// One operation of their disk fails, at most so many after it came back, and a moment later the power is lost.
+    /// One operation of their disk fails, at most so many after they came back, and a moment later they are killed, or the power
+    /// is lost.
     DiskFails { operations: u64 },
 }
 
@@ -295,7 +296,10 @@ impl Campaign {
                 self.disk().until_failed().await;
                 // Whoever asks now is refused, or told that nobody knows; no event marks the end of that.
                 time::sleep(Duration::from_millis(self.random.below(100))).await;
-                self.disk().cut();
+                // Else the next life stands on what the system has in memory, which a later cut takes.
+                if self.random.percent(50) {
+                    self.disk().cut();
+                }
             }
         }
     }
@@ -322,10 +326,11 @@ impl Campaign {
 
     /// Waits for servers that were killed, and for the power where it is out.
     async fn bury(&mut self, killed: Vec<Killed>) {
-        self.disk.iter().for_each(Mount::let_go);
+        let is_out = self.disk.as_ref().is_some_and(Mount::is_out);
+        self.disk.iter().filter(|_| is_out).for_each(Mount::let_go);
         killed.into_iter().for_each(Killed::dead);
         self.died();
-        if let Some(disk) = self.disk.take() {
+        if let Some(disk) = self.disk.take_if(|_| is_out) {
             let at = disk.at().to_owned();
             self.disk = Some(Mount::new(disk.unmount().await, &at, self.random.fork()));
         }

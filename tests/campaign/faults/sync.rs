@@ -73,12 +73,10 @@ async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32, file
     no_pass_begins_after_a_failed_sync(&trace, &store);
 
     // What the failed sync was to make durable is there or not; all that was acknowledged is.
-    let version = is_there(&store, &log, acknowledged).await;
+    let trace = directory.join("trace of the next");
+    let version = is_there(&store, &log, acknowledged, &trace).await;
     assert!(version <= acknowledged + 1, "{version} after {acknowledged}");
-    // What a recovery has found hangs no longer on a log whose end may be in the system's memory only.
-    fs::remove_file(store.join("milepost.db-wal")).unwrap();
-    fs::remove_file(store.join("milepost.db-shm")).unwrap();
-    assert_eq!(is_there(&store, &log, version).await, version);
+    the_log_is_secured(&fs::read_to_string(trace).unwrap(), &store);
 
     let server = Launch::serve(&store, &log).listening().await;
     let api = Api::of(&server);
@@ -103,9 +101,37 @@ fn no_pass_begins_after_a_failed_sync(trace: &str, store: &Path) {
     assert!(later.iter().all(|line| thread(line) != thread(lines[failed])), "{later:#?}");
 }
 
+/// What a recovery has found may be in the system's memory only: before anybody is served all of it is written anew, and synced.
+/// (That it has to be is for `crash::a_disk_that_fails_loses_nothing` to show.)
+fn the_log_is_secured(trace: &str, store: &Path) {
+    let of_log = format!("<{}>", store.join("milepost.db-wal").display());
+    let before: Vec<_> = trace.lines().take_while(|line| !line.contains("listen(")).collect();
+    let mut calls = before.iter().filter(|line| line.contains(&of_log)).skip_while(|line| !line.contains("pwrite64("));
+    let mut written = 0;
+    let is_synced = calls.any(|line| {
+        let came_to = line.rsplit_once("= ").and_then(|(_, result)| result.trim().parse::<u64>().ok());
+        written += came_to.unwrap_or_else(|| panic!("{line}"));
+        line.contains("fdatasync(")
+    });
+    assert!(is_synced, "{before:#?}");
+    assert_eq!(written, committed_bytes(&fs::read(store.join("milepost.db-wal")).unwrap()), "{before:#?}");
+}
+
+/// How long a write-ahead log is up to its last commit; see <https://www.sqlite.org/fileformat2.html#walformat>.
+fn committed_bytes(log: &[u8]) -> u64 {
+    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
+    let (page_bytes, salts) = (number(8) as usize, &log[16..24]);
+    let frames = log[32..].chunks_exact(24 + page_bytes).take_while(|frame| frame[8..16] == *salts);
+    let is_commit = |frame: &[u8]| frame[4..8] != [0; 4];
+    let committed = frames.enumerate().filter(|(_, frame)| is_commit(frame)).last().map_or(0, |(at, _)| at + 1);
+    32 + (committed * (24 + page_bytes)) as u64
+}
+
 /// Starts a server, sees that it has at least this version of the job, kills it again and returns which one it has.
-async fn is_there(store: &Path, log: &Path, acknowledged: u64) -> u64 {
-    let server = Launch::serve(store, log).listening().await;
+async fn is_there(store: &Path, log: &Path, acknowledged: u64, trace: &Path) -> u64 {
+    let calls = "trace=pwrite64,fdatasync,listen";
+    let strace = ["strace", "-D", "-f", "-y", "-o", trace.to_str().unwrap(), "-e", calls, "--"];
+    let server = Launch::under(&strace, store, log).listening().await;
     let (status, job) = Api::of(&server).get("/jobs/a?logs=all").await;
     server.kill().dead();
     let version = job["version"].as_u64().unwrap_or_default();

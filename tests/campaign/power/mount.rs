@@ -94,7 +94,9 @@ impl Mount {
 
     /// This operation from now, which changes something or syncs it, fails with EIO.
     pub(in crate::campaign) fn fail_in(&self, operations: u64) {
-        self.supply.lock().fails_in = Some(operations);
+        let mut state = self.supply.lock();
+        state.fails_in = Some(operations);
+        state.failed.send_replace(false);
     }
 
     /// Returns when one has failed.
@@ -105,6 +107,11 @@ impl Mount {
     /// The power goes out, unless it has.
     pub(in crate::campaign) fn cut(&self) {
         self.supply.lock().cut();
+    }
+
+    /// Whether the power is out.
+    pub(in crate::campaign) fn is_out(&self) -> bool {
+        *self.is_out.borrow()
     }
 
     /// Returns when the power is out.
