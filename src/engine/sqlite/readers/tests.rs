@@ -1,6 +1,9 @@
 use std::sync::{Arc, Mutex, mpsc};
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -19,8 +22,9 @@ fn marks(connection: &Connection) -> Result<i64, EngineError> {
     connection.query_row("SELECT count(*) FROM marks", [], |row| row.get(0)).map_err(crate::engine::sqlite::fault)
 }
 
-/// A read that ends when it is let go, and says when it has begun.
-fn held(begun: mpsc::Sender<()>) -> (mpsc::Sender<()>, impl FnOnce(&Connection) -> Result<i64, EngineError> + Send) {
+/// A read that has begun, and ends when it is let go.
+fn hold(readers: &Readers) -> (mpsc::Sender<()>, BoxFuture<'_, Result<i64, EngineError>>) {
+    let (begun, begins) = mpsc::channel();
     let (let_go, waits) = mpsc::channel();
     let read = move |connection: &Connection| {
         let before = marks(connection)?;
@@ -29,15 +33,17 @@ fn held(begun: mpsc::Sender<()>) -> (mpsc::Sender<()>, impl FnOnce(&Connection) 
         assert_eq!(marks(connection)?, before, "it is not of one moment");
         Ok(before)
     };
+    let mut read = readers.read(read).boxed();
+    assert!((&mut read).now_or_never().is_none());
+    begins.recv().unwrap();
     (let_go, read)
 }
 
 #[tokio::test]
 async fn as_many_are_under_way_as_there_are_connections_and_the_others_follow_in_order() {
     let (_directory, _writer, readers) = readers(2);
-    let (begun, begins) = mpsc::channel();
-    let (first_ends, first) = held(begun.clone());
-    let (second_ends, second) = held(begun);
+    let (first_ends, first) = hold(&readers);
+    let (second_ends, second) = hold(&readers);
     let order = Arc::new(Mutex::new(Vec::new()));
     let note = |number: usize| {
         let order = order.clone();
@@ -46,11 +52,6 @@ async fn as_many_are_under_way_as_there_are_connections_and_the_others_follow_in
             Ok(())
         })
     };
-    let (mut first, mut second) = (Box::pin(readers.read(first)), Box::pin(readers.read(second)));
-    assert!((&mut first).now_or_never().is_none());
-    assert!((&mut second).now_or_never().is_none());
-    begins.recv().unwrap();
-    begins.recv().unwrap();
     let mut others: Vec<_> = (0..20).map(|number| Box::pin(note(number))).collect();
     for other in &mut others {
         assert!(other.now_or_never().is_none());
@@ -70,11 +71,7 @@ async fn as_many_are_under_way_as_there_are_connections_and_the_others_follow_in
 async fn a_read_is_of_one_moment_that_is_not_before_it_was_asked_for() {
     let (_directory, writer, readers) = readers(2);
     let add = |name: i64| writer.execute("INSERT INTO marks VALUES (?1, 1)", [name.to_string()]).unwrap();
-    let (begun, begins) = mpsc::channel();
-    let (ends, long) = held(begun);
-    let mut long = Box::pin(readers.read(long));
-    assert!((&mut long).now_or_never().is_none());
-    begins.recv().unwrap();
+    let (ends, long) = hold(&readers);
     for number in 1..=50 {
         add(number);
         let found = readers.read(marks).await.unwrap();
@@ -101,11 +98,7 @@ async fn a_read_that_panics_is_told_to_who_asked_and_to_nobody_else() {
 #[tokio::test]
 async fn what_nobody_waits_for_is_not_read() {
     let (_directory, _writer, readers) = readers(1);
-    let (begun, begins) = mpsc::channel();
-    let (ends, long) = held(begun);
-    let mut long = Box::pin(readers.read(long));
-    assert!((&mut long).now_or_never().is_none());
-    begins.recv().unwrap();
+    let (ends, long) = hold(&readers);
     let (reads, was_read) = mpsc::channel();
     let given_up = readers.read(move |_| {
         reads.send(()).unwrap();
@@ -121,11 +114,7 @@ async fn what_nobody_waits_for_is_not_read() {
 #[tokio::test]
 async fn closing_lets_those_end_that_were_asked_for_and_refuses_others() {
     let (_directory, _writer, readers) = readers(1);
-    let (begun, begins) = mpsc::channel();
-    let (ends, long) = held(begun);
-    let mut long = Box::pin(readers.read(long));
-    assert!((&mut long).now_or_never().is_none());
-    begins.recv().unwrap();
+    let (ends, long) = hold(&readers);
     let mut next = Box::pin(readers.read(marks));
     assert!((&mut next).now_or_never().is_none());
     ends.send(()).unwrap();
