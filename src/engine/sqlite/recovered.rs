@@ -23,21 +23,26 @@ const PIECE: usize = 1 << 20;
 /// writes pages all over them, which is slow where they are not in memory: after a restart of the machine.
 ///
 /// # Errors
-/// What the disk says.
-pub(super) fn secure(connection: &Connection, directory: &Path) -> Result<(), EngineError> {
+/// What the disk says. Whatever it is, nothing may be written: a sync that finds no room has failed as others do.
+pub(super) fn secure(connection: &Connection) -> Result<(), EngineError> {
     let pages = u64::from(checkpoint::log_pages(connection)?);
-    if pages == 0 {
-        return Ok(());
-    }
     let page: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(fault)?;
-    match rewrite(&directory.join("milepost.db-wal"), LOG_HEADER + pages * (FRAME_HEADER + u64::from(page))) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            tracing::warn!(%error, "what was recovered could not be written anew; if its sync has failed it may be lost with the power");
-            Ok(())
-        }
-        Err(error) => Err(EngineError::Indeterminate(format!("what was recovered could not be secured: {error}"))),
-    }
+    // As SQLite names it, wherever links have led.
+    let tables = Path::new(connection.path().unwrap_or_default());
+    let log = tables.with_extension("db-wal");
+    let secured = sync_names(tables).and_then(|()| match pages {
+        0 => Ok(()),
+        _ => rewrite(&log, LOG_HEADER + pages * (FRAME_HEADER + u64::from(page))),
+    });
+    let failed =
+        |error| EngineError::Indeterminate(format!("{}: what is recovered cannot be secured: {error}", log.display()));
+    secured.map_err(failed)
+}
+
+/// Syncs the directory of a store. SQLite does so with the first sync of a log that it has made; the process whose sync that was to
+/// be may have died before.
+fn sync_names(tables: &Path) -> io::Result<()> {
+    tables.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 /// Writes so many bytes of a file over themselves, and syncs it.

@@ -107,15 +107,14 @@ impl Migration {
     }
 }
 
-/// Sets up the one connection that writes, and the tables when they are not there yet.
+/// Sets up the one connection that writes; an empty file gets a write-ahead log. Its tables are for [`migrate`].
 pub(super) fn prepare_writer(connection: &Connection, cache_bytes: usize) -> Result<(), EngineError> {
     // Small pages: a change dirties a head of a hundred bytes, and whole pages are what a commit writes. Only an empty
     // file takes the size.
     pragma(connection, "page_size = 1024")?;
     check_format(connection)?;
     pragma(connection, "journal_mode = WAL")?;
-    common(connection, cache_bytes)?;
-    migrate(connection)
+    common(connection, cache_bytes)
 }
 
 /// Sets up a connection that does not write; it may make checkpoints.
@@ -184,7 +183,8 @@ pub(super) fn format(connection: &Connection) -> Result<i64, EngineError> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)
 }
 
-fn migrate(connection: &Connection) -> Result<(), EngineError> {
+/// Makes the tables, or brings them up to date.
+pub(super) fn migrate(connection: &Connection) -> Result<(), EngineError> {
     let format = format(connection)?;
     let done = usize::try_from(format).unwrap_or(0);
     for (index, Migration { tables, fill }) in MIGRATIONS.iter().enumerate().skip(done) {

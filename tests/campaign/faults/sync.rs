@@ -102,7 +102,7 @@ fn no_pass_begins_after_a_failed_sync(trace: &str, store: &Path) {
 }
 
 /// What a recovery has found may be in the system's memory only: before anybody is served all of it is written anew, and synced.
-/// (That it has to be is for `crash::a_disk_that_fails_loses_nothing` to show.)
+/// (That it has to be is for `crash::disk_campaign` to show.)
 fn the_log_is_secured(trace: &str, store: &Path) {
     let of_log = format!("<{}>", store.join("milepost.db-wal").display());
     let before: Vec<_> = trace.lines().take_while(|line| !line.contains("listen(")).collect();

@@ -27,6 +27,7 @@ impl Written {
         let file = read::file(directory.path());
         let mut writer = Connection::open(&file).unwrap();
         schema::prepare_writer(&writer, 1 << 20).unwrap();
+        schema::migrate(&writer).unwrap();
         let poison = Poison::default();
         let tables = Arc::new(File::open(other.unwrap_or(&file)).unwrap());
         let checkpoints = Checkpoints::start(directory.path(), tables, &mut writer, LONG, poison.clone()).unwrap();

@@ -14,6 +14,7 @@ fn readers(connections: usize) -> (TempDir, Connection, Readers) {
     let directory = TempDir::new().unwrap();
     let writer = Connection::open(read::file(directory.path())).unwrap();
     schema::prepare_writer(&writer, 1 << 20).unwrap();
+    schema::migrate(&writer).unwrap();
     let readers = Readers::open(directory.path(), connections, 1 << 20).unwrap();
     (directory, writer, readers)
 }
