@@ -9,13 +9,16 @@ use tempfile::TempDir;
 use super::{Api, Heard};
 use crate::campaign::process::Launch;
 
+/// Pages of a log that is never moved into the tables here.
+const LONG_LOG: u32 = 20_000;
+
 /// What the disk has after a failed sync is nobody's knowledge, and syncing again would only seem to help: nothing is
 /// acknowledged any more, and a restart looks at what is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_sync_poisons_the_store() {
     // With a log that is never moved into the tables the sync of a commit fails, with a short one that of the tables or
     // of the log may be the one.
-    for (failing, checkpoint_pages) in [(10, 20_000), (9, 100), (13, 100), (14, 100)] {
+    for (failing, checkpoint_pages) in [(10, LONG_LOG), (9, 100), (13, 100), (14, 100)] {
         let directory = TempDir::new().unwrap();
         fail_a_sync(directory.path(), failing, checkpoint_pages, None).await;
     }
@@ -37,12 +40,11 @@ async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32, file
     assert_eq!(Api::of(&server).put("a").await.0, 201);
     assert!(server.stop().await.success());
 
-    // As a tracer beside the server (-D), so that the process we started is the server; with the paths of files (-y). Each
-    // thread's calls are counted on their own.
+    // Each thread's calls are counted on their own.
     let inject = format!("inject=fdatasync:error=EIO:when={failing}");
     let file = file.map(|name| store.join(name));
-    let mut strace =
-        vec!["strace", "-D", "-f", "-y", "-o", trace.to_str().unwrap(), "-e", "trace=fdatasync,fsync", "-e", &inject];
+    let mut strace = tracing("trace=fdatasync,fsync", &trace);
+    strace.extend(["-e", &inject]);
     strace.extend(file.iter().flat_map(|file| ["-P", file.to_str().unwrap()]));
     strace.push("--");
     let launch = Launch::under(&strace, &store, &log).env("MILEPOST_SQLITE_CHECKPOINT_PAGES", checkpoint_pages);
@@ -76,12 +78,19 @@ async fn fail_a_sync(directory: &Path, failing: u32, checkpoint_pages: u32, file
     let trace = directory.join("trace of the next");
     let version = is_there(&store, &log, acknowledged, &trace).await;
     assert!(version <= acknowledged + 1, "{version} after {acknowledged}");
-    the_log_is_secured(&fs::read_to_string(trace).unwrap(), &store);
+    let secured = the_log_is_secured(&fs::read_to_string(trace).unwrap(), &store);
+    // A short one may have been about to begin anew.
+    assert!(secured > 0 || checkpoint_pages < LONG_LOG, "all commits are in the log");
 
     let server = Launch::serve(&store, &log).listening().await;
     let api = Api::of(&server);
     assert_eq!(api.patch("a", version, 100).await.0, 200);
     assert_eq!(api.get("/readyz").await.0, 200);
+}
+
+/// A tracer of these calls beside the server (-D), so that the process we started is the server; with the paths of files (-y).
+fn tracing<'a>(calls: &'a str, trace: &'a Path) -> Vec<&'a str> {
+    vec!["strace", "-D", "-f", "-y", "-o", trace.to_str().unwrap(), "-e", calls]
 }
 
 /// A sync after one that failed says nothing, and is not made; only a checkpoint beside the one who fails may have begun
@@ -102,35 +111,41 @@ fn no_pass_begins_after_a_failed_sync(trace: &str, store: &Path) {
 }
 
 /// What a recovery has found may be in the system's memory only: before anybody is served all of it is written anew, and synced.
-/// (That it has to be is for `crash::disk_campaign` to show.)
-fn the_log_is_secured(trace: &str, store: &Path) {
+/// How many bytes those are. (That it has to be is for `crash::disk_campaign` to show.)
+fn the_log_is_secured(trace: &str, store: &Path) -> u64 {
     let of_log = format!("<{}>", store.join("milepost.db-wal").display());
     let before: Vec<_> = trace.lines().take_while(|line| !line.contains("listen(")).collect();
     let mut calls = before.iter().filter(|line| line.contains(&of_log)).skip_while(|line| !line.contains("pwrite64("));
     let mut written = 0;
     let is_synced = calls.any(|line| {
-        let came_to = line.rsplit_once("= ").and_then(|(_, result)| result.trim().parse::<u64>().ok());
-        written += came_to.unwrap_or_else(|| panic!("{line}"));
+        let (call, result) = line.rsplit_once(" = ").unwrap_or_else(|| panic!("{line}"));
+        if line.contains("pwrite64(") {
+            let (_, offset) =
+                call.trim_end().trim_end_matches(')').rsplit_once(", ").unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(offset.parse(), Ok(written), "from one end to the other: {line}");
+        }
+        written += result.trim().parse::<u64>().unwrap_or_else(|_| panic!("{line}"));
         line.contains("fdatasync(")
     });
-    assert!(is_synced, "{before:#?}");
     assert_eq!(written, committed_bytes(&fs::read(store.join("milepost.db-wal")).unwrap()), "{before:#?}");
+    assert!(is_synced || written == 0, "{before:#?}");
+    written
 }
 
-/// How long a write-ahead log is up to its last commit; see <https://www.sqlite.org/fileformat2.html#walformat>.
+/// How long a write-ahead log is up to its last commit, if it has one; see <https://www.sqlite.org/fileformat2.html#walformat>.
 fn committed_bytes(log: &[u8]) -> u64 {
     let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
     let (page_bytes, salts) = (number(8) as usize, &log[16..24]);
     let frames = log[32..].chunks_exact(24 + page_bytes).take_while(|frame| frame[8..16] == *salts);
     let is_commit = |frame: &[u8]| frame[4..8] != [0; 4];
-    let committed = frames.enumerate().filter(|(_, frame)| is_commit(frame)).last().map_or(0, |(at, _)| at + 1);
-    32 + (committed * (24 + page_bytes)) as u64
+    let last = frames.enumerate().filter(|(_, frame)| is_commit(frame)).last();
+    last.map_or(0, |(at, _)| 32 + ((at + 1) * (24 + page_bytes)) as u64)
 }
 
 /// Starts a server, sees that it has at least this version of the job, kills it again and returns which one it has.
 async fn is_there(store: &Path, log: &Path, acknowledged: u64, trace: &Path) -> u64 {
-    let calls = "trace=pwrite64,fdatasync,listen";
-    let strace = ["strace", "-D", "-f", "-y", "-o", trace.to_str().unwrap(), "-e", calls, "--"];
+    let mut strace = tracing("trace=pwrite64,fdatasync,listen", trace);
+    strace.push("--");
     let server = Launch::under(&strace, store, log).listening().await;
     let (status, job) = Api::of(&server).get("/jobs/a?logs=all").await;
     server.kill().dead();
