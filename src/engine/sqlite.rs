@@ -26,6 +26,7 @@ mod writer;
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -277,8 +278,12 @@ fn create_durably(directory: &Path) -> Result<(), EngineError> {
     }
     let failed = |error: std::io::Error| EngineError::Unavailable(format!("{}: {error}", directory.display()));
     fs::create_dir_all(directory).map_err(failed)?;
-    let parent = directory.canonicalize().map_err(failed)?.parent().map(Path::to_owned);
-    parent.map_or(Ok(()), |parent| File::open(parent).and_then(|parent| parent.sync_all())).map_err(failed)
+    directory.canonicalize().and_then(|directory| sync_name(&directory)).map_err(failed)
+}
+
+/// Makes the name of a file or directory durable.
+fn sync_name(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 fn lock(directory: &Path) -> Result<File, EngineError> {

@@ -57,9 +57,9 @@ impl Hosts {
         Self(Arc::new(Inner { each, tls, share, first: AtomicUsize::new(0), again: Mutex::new(None) }))
     }
 
-    /// What connecting takes at the most, when one after the other has its share.
+    /// What connecting takes at the most, when one after the other has its share, and a moment to take note of that.
     pub(super) fn patience(&self) -> Duration {
-        PAUSE + self.0.share * u32::try_from(self.0.each.len()).unwrap_or(1)
+        2 * PAUSE + self.0.share * u32::try_from(self.0.each.len()).unwrap_or(1)
     }
 
     /// Connects to one of them. Never returns when none of them says anything: the time is the caller's.

@@ -9,7 +9,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use rusqlite::Connection;
 
-use super::{checkpoint, error::fault};
+use super::{checkpoint, error::fault, sync_name};
 use crate::engine::EngineError;
 
 /// The lengths of what stands before all pages of a log, and before each; see <https://www.sqlite.org/fileformat2.html#walformat>.
@@ -24,25 +24,19 @@ const PIECE: usize = 1 << 20;
 ///
 /// # Errors
 /// What the disk says. Whatever it is, nothing may be written: a sync that finds no room has failed as others do.
-pub(super) fn secure(connection: &Connection) -> Result<(), EngineError> {
+pub(super) fn secure(connection: &Connection, tables: &Path) -> Result<(), EngineError> {
     let pages = u64::from(checkpoint::log_pages(connection)?);
     let page: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(fault)?;
-    // As SQLite names it, wherever links have led.
-    let tables = Path::new(connection.path().unwrap_or_default());
-    let log = tables.with_extension("db-wal");
-    let secured = sync_names(tables).and_then(|()| match pages {
-        0 => Ok(()),
-        _ => rewrite(&log, LOG_HEADER + pages * (FRAME_HEADER + u64::from(page))),
+    let bytes = LOG_HEADER + pages * (FRAME_HEADER + u64::from(page));
+    let secured = tables.canonicalize().and_then(|tables| {
+        // Where SQLite has it, wherever links have led.
+        let log = tables.with_extension("db-wal");
+        // SQLite does so with the first sync of a log that it has made; the process whose sync that was to be may have died.
+        sync_name(&log)?;
+        if pages > 0 { rewrite(&log, bytes) } else { Ok(()) }
     });
-    let failed =
-        |error| EngineError::Indeterminate(format!("{}: what is recovered cannot be secured: {error}", log.display()));
-    secured.map_err(failed)
-}
-
-/// Syncs the directory of a store. SQLite does so with the first sync of a log that it has made; the process whose sync that was to
-/// be may have died before.
-fn sync_names(tables: &Path) -> io::Result<()> {
-    tables.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    let failed = |error| format!("{}: what is recovered cannot be secured: {error}", tables.display());
+    secured.map_err(|error| EngineError::Indeterminate(failed(error)))
 }
 
 /// Writes so many bytes of a file over themselves, and syncs it.

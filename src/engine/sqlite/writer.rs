@@ -53,7 +53,7 @@ impl Writer {
         let path = read::file(directory);
         let mut connection = Connection::open_with_flags(&path, flags).map_err(fault)?;
         schema::prepare_writer(&connection, settings.writer_cache_bytes)?;
-        recovered::secure(&connection)?;
+        recovered::secure(&connection, &path)?;
         schema::migrate(&connection)?;
         let unavailable = |error| EngineError::Unavailable(format!("{}: {error}", path.display()));
         let file = Arc::new(File::open(&path).map_err(unavailable)?);

@@ -33,8 +33,9 @@ use crate::{
 const WRITERS: u32 = 16;
 const READERS: u32 = 3;
 const REPLICAS: usize = 3;
-/// A start on a store of which nothing is amiss takes about as many operations of the disk that change something.
-const OPERATIONS_OF_A_START: u64 = 40;
+/// A start on a store of which nothing is amiss takes about as many operations of the disk that change something: most are of the
+/// index of the log, some of the log.
+const OPERATIONS_OF_A_START: u64 = 16;
 /// Seconds.
 const HOUR: u64 = 3600;
 
@@ -326,11 +327,11 @@ impl Campaign {
 
     /// Waits for servers that were killed, and for the power where it is out.
     async fn bury(&mut self, killed: Vec<Killed>) {
-        let is_out = self.disk.as_ref().is_some_and(Mount::is_out);
-        self.disk.iter().filter(|_| is_out).for_each(Mount::let_go);
+        let out = self.disk.take_if(|disk| disk.is_out());
+        out.iter().for_each(Mount::let_go);
         killed.into_iter().for_each(Killed::dead);
         self.died();
-        if let Some(disk) = self.disk.take_if(|_| is_out) {
+        if let Some(disk) = out {
             let at = disk.at().to_owned();
             self.disk = Some(Mount::new(disk.unmount().await, &at, self.random.fork()));
         }

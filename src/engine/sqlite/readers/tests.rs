@@ -118,8 +118,18 @@ async fn closing_lets_those_end_that_were_asked_for_and_refuses_others() {
     let (ends, long) = hold(&readers);
     let mut next = Box::pin(readers.read(marks));
     assert!((&mut next).now_or_never().is_none());
-    ends.send(()).unwrap();
-    readers.close();
+    thread::scope(|scope| {
+        scope.spawn(|| readers.close());
+        // What is asked for before it closes waits, and is given up.
+        let refused = loop {
+            if let Some(answer) = readers.read(marks).now_or_never() {
+                break answer;
+            }
+            thread::yield_now();
+        };
+        assert!(matches!(refused, Err(EngineError::Unavailable(_))));
+        ends.send(()).unwrap();
+    });
     assert!(long.await.is_ok());
     assert!(next.await.is_ok());
     assert!(matches!(readers.read(marks).await, Err(EngineError::Unavailable(_))));
