@@ -21,7 +21,7 @@ use crate::{
     publish::{Hub, Publisher, Streams},
     store::JobStore,
     sweep::Sweeper,
-    tasks::{self, About, Death, Ended, Tasks, Unfinished},
+    tasks::{self, About, Death, Ended, Reactor, Tasks, Unfinished},
 };
 
 pub use self::settings::server as server_settings;
@@ -157,7 +157,8 @@ impl App {
         // They end in reverse: first the server, so that whatever it still answers can be committed.
         let mut tasks = Tasks::new();
         let closing = store.clone();
-        tasks.vital_thread(About { name: "committer", grace: CLOSE_GRACE }, move || closing.close(), async {
+        let reactor = if engine.is_remote() { Reactor::Own } else { Reactor::Shared };
+        tasks.vital_thread(About { name: "committer", grace: CLOSE_GRACE }, move || closing.close(), reactor, async {
             committer.run().await;
             Ended::Complete
         });

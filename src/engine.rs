@@ -42,6 +42,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Nothing of the batch is durable, except after [`EngineError::Indeterminate`].
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError>;
 
+    /// Whether it is another machine, perhaps, that makes writes durable: then the caller of [`Engine::commit`] waits for what comes
+    /// over a network, and its thread is not blocked meanwhile.
+    fn is_remote(&self) -> bool;
+
     /// Does a bounded part of the upkeep that no answer should wait for, and more of it when nobody waits for anything;
     /// returns whether there is more of that. To be called after each commit, and while idle until it says no. May block
     /// like a commit.

@@ -17,7 +17,7 @@ use std::{
 use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::{
-    runtime::Handle,
+    runtime::{Builder, Handle},
     select,
     sync::{mpsc, oneshot, watch},
     task::{self, JoinHandle},
@@ -59,6 +59,15 @@ pub struct About {
     pub grace: Duration,
 }
 
+/// What tells a thread that something it waits for has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reactor {
+    /// That of the other tasks: the cheapest for work that waits for them.
+    Shared,
+    /// One of its own: what comes over a network then does not wait until the other tasks have had their turns.
+    Own,
+}
+
 /// The running tasks. Dropping them aborts them.
 #[derive(Debug)]
 pub struct Tasks {
@@ -92,7 +101,7 @@ impl Tasks {
     }
 
     /// As [`Tasks::vital`], on a thread of its own, which the work may block.
-    pub fn vital_thread<W>(&mut self, about: About, tell: impl FnOnce() + Send + 'static, work: W)
+    pub fn vital_thread<W>(&mut self, about: About, tell: impl FnOnce() + Send + 'static, reactor: Reactor, work: W)
     where
         W: Future<Output = Ended> + Send + 'static,
     {
@@ -108,7 +117,18 @@ impl Tasks {
                     ended = work => ended,
                 }
             };
-            let ended = task::spawn_blocking(move || runtime.block_on(work.instrument(span))).await;
+            let work = work.instrument(span);
+            let ended = task::spawn_blocking(move || match reactor {
+                Reactor::Shared => runtime.block_on(work),
+                Reactor::Own => match Builder::new_current_thread().enable_all().build() {
+                    Ok(own) => own.block_on(work),
+                    Err(error) => {
+                        error!(%error, "the system has no reactor for the task");
+                        Ended::CutShort
+                    }
+                },
+            });
+            let ended = ended.await;
             ended.unwrap_or_else(|error| match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
                 Err(_) => Ended::CutShort,
@@ -255,6 +275,8 @@ impl Stop {
 mod tests {
     use std::sync::Mutex;
 
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(5);
@@ -299,7 +321,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_on_a_thread_is_a_death_like_any_other() {
-        dies(|tasks| tasks.vital_thread(about("committer"), || {}, async { panic!("planted") })).await;
+        for reactor in [Reactor::Shared, Reactor::Own] {
+            dies(|tasks| tasks.vital_thread(about("committer"), || {}, reactor, async { panic!("planted") })).await;
+        }
     }
 
     #[tokio::test]
@@ -308,7 +332,7 @@ mod tests {
         let (blocked, has_blocked) = oneshot::channel();
         let (unblock, unblocked) = std::sync::mpsc::channel::<()>();
         let (held, ended) = oneshot::channel::<()>();
-        tasks.vital_thread(about("committer"), || {}, async move {
+        tasks.vital_thread(about("committer"), || {}, Reactor::Shared, async move {
             let _held = held;
             blocked.send(()).unwrap();
             unblocked.recv().unwrap();
@@ -318,6 +342,35 @@ mod tests {
         drop(tasks);
         unblock.send(()).unwrap();
         time::timeout(GRACE, ended).await.expect("it ends").unwrap_err();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_with_its_own_reactor_waits_for_no_other_task() {
+        let mut tasks = Tasks::new();
+        let (begun, has_begun) = oneshot::channel();
+        let (go_on, may_go_on) = oneshot::channel::<()>();
+        let (connected, has_connected) = std::sync::mpsc::channel();
+        tasks.vital_thread(about("committer"), || {}, Reactor::Own, async move {
+            begun.send(()).unwrap();
+            may_go_on.await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (client, server) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+            connected.send((client.unwrap(), server.unwrap())).unwrap();
+            std::future::pending().await
+        });
+        has_begun.await.unwrap();
+        let (blocked, is_blocked) = oneshot::channel();
+        let (unblock, unblocked) = std::sync::mpsc::channel::<()>();
+        let others = tokio::spawn(async move {
+            blocked.send(()).unwrap();
+            unblocked.recv().unwrap();
+        });
+        is_blocked.await.unwrap();
+        go_on.send(()).unwrap();
+        let came = has_connected.recv_timeout(GRACE);
+        unblock.send(()).unwrap();
+        others.await.unwrap();
+        came.expect("its answer comes although the only worker is busy");
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,6 +86,8 @@ impl fmt::Debug for Settings {
 /// A store in a schema of a database.
 pub struct Postgres {
     connections: Connections,
+    /// Of whoever commits.
+    committing: Connections,
     settings: Settings,
     clock: Clock,
     /// This process, among those on the same store; another one once it was in doubt about what it has committed.
@@ -109,7 +111,7 @@ impl Postgres {
     /// # Errors
     /// [`EngineError::Format`] when the store is of a version that this one does not understand, or what the database says.
     pub async fn open(settings: Settings, clock: Clock) -> Result<Self, EngineError> {
-        let connections = Connections::new(&settings)?;
+        let (committing, connections) = Connections::new(&settings)?;
         schema::migrate(&mut **connections.get().await?).await?;
         // Stores of one database are told apart.
         let row = connections.row("SELECT 'milepost_' || 'feed'::regclass::oid", &[]).await?;
@@ -119,6 +121,7 @@ impl Postgres {
         counts.take(counts::read(&connections).await?);
         let engine = Self {
             connections,
+            committing,
             settings,
             clock,
             origin: Mutex::new(Uuid::new_v4()),
@@ -153,6 +156,10 @@ impl Engine for Postgres {
         self.standing.found(outcomes.as_ref().err().cloned(), self.clock.now());
         self.hearing.has_committed();
         outcomes
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 
     async fn maintain(&self, _is_idle: bool) -> bool {
@@ -261,6 +268,7 @@ impl Engine for Postgres {
 
     async fn close(&self) -> Result<(), EngineError> {
         self.connections.close();
+        self.committing.close();
         Ok(())
     }
 }

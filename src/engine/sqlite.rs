@@ -146,6 +146,10 @@ impl Engine for Sqlite {
         self.writer.commit(&batch)
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn maintain(&self, is_idle: bool) -> bool {
         self.writer.maintain(is_idle)
     }

@@ -116,6 +116,10 @@ impl Engine for Memory {
         Ok(outcomes)
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn maintain(&self, _is_idle: bool) -> bool {
         point();
         false

@@ -31,7 +31,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 impl Postgres {
     pub(super) async fn commit_batch(&self, writes: &[Write]) -> Result<Vec<Outcome>, EngineError> {
         let now = self.clock.now();
-        let kinds = self.kinds.of(&self.connections, writes, self.settings.kinds_max).await?;
+        let kinds = self.kinds.of(&self.committing, writes, self.settings.kinds_max).await?;
         let made = writes.iter().zip(&kinds).filter(|(write, kind)| is_new(write) && kind.is_some()).count();
         let mut numbers = self.numbers(made).await?.into_iter();
         let mut batch = Batch::default();
@@ -62,8 +62,7 @@ impl Postgres {
             return Ok(Vec::new());
         }
         let count = i32::try_from(count).unwrap_or(i32::MAX);
-        let rows =
-            self.connections.rows("SELECT nextval('job_numbers') FROM generate_series(1, $1)", &[&count]).await?;
+        let rows = self.committing.rows("SELECT nextval('job_numbers') FROM generate_series(1, $1)", &[&count]).await?;
         rows.iter().map(|row| column::<i64>(row, 0).map(i64::cast_unsigned)).collect()
     }
 
@@ -104,7 +103,7 @@ impl Postgres {
     /// Sends a batch once.
     async fn try_send(&self, id: Uuid, batch: &Batch, now: Timestamp, deadline: Instant) -> Result<Vec<i64>, Unsent> {
         let slow = || EngineError::Unavailable("there was no connection to PostgreSQL in time".into());
-        let connection = timeout_at(deadline, self.connections.for_commit()).await;
+        let connection = timeout_at(deadline, self.committing.get()).await;
         let connection = connection.unwrap_or_else(|_| Err(slow())).map_err(Unsent::Not)?;
         let origin = self.origin();
         let now = sql(now.0);

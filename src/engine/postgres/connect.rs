@@ -32,43 +32,32 @@ const SETUP: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET en
 /// of what a statement may take it is: an export, whose reader may be slow, has asked for more by then.
 const IDLE_IN_TRANSACTION: u64 = 4;
 
-/// The pools.
+/// Connections for one purpose.
 #[derive(Clone)]
 pub(super) struct Connections {
-    /// For all but commits.
     pool: Pool,
-    /// For commits, which wait for nobody.
-    committing: Pool,
     hosts: Hosts,
     statement: Duration,
 }
 
 impl Connections {
-    /// Connects when it is asked to.
+    /// Those of whoever commits, which wait for nobody, and those of everybody else. They are made when they are asked for, and
+    /// each lives in the runtime of whoever was the first to ask for it.
     ///
     /// # Errors
     /// When the settings make no pool, or there are no authorities.
-    pub(super) fn new(settings: &Settings) -> Result<Self, EngineError> {
+    pub(super) fn new(settings: &Settings) -> Result<(Self, Self), EngineError> {
         let config = config(settings);
         let connect = Duration::from_secs(settings.connect_seconds.into());
         let hosts = Hosts::new(&config, tls::connector(&settings.trust)?, connect);
-        let pool = |size| pool(settings, &config, &hosts, size);
-        Ok(Self {
-            pool: pool(settings.connections_max.saturating_sub(1).max(1))?,
-            committing: pool(1)?,
-            statement: Duration::from_secs(settings.statement_seconds.into()),
-            hosts,
-        })
+        let statement = Duration::from_secs(settings.statement_seconds.into());
+        let of = |size| Ok(Self { pool: pool(settings, &config, &hosts, size)?, hosts: hosts.clone(), statement });
+        Ok((of(1)?, of(settings.connections_max.saturating_sub(1).max(1))?))
     }
 
     /// A connection of the caller's own for a while.
     pub(super) async fn get(&self) -> Result<Object, EngineError> {
         self.pool.get().await.map_err(|error| no_connection(&error))
-    }
-
-    /// The connection for commits.
-    pub(super) async fn for_commit(&self) -> Result<Object, EngineError> {
-        self.committing.get().await.map_err(|error| no_connection(&error))
     }
 
     /// A connection outside the pool, which does everything while it is polled.
@@ -100,7 +89,6 @@ impl Connections {
     /// Lets go of all connections; no more are made.
     pub(super) fn close(&self) {
         self.pool.close();
-        self.committing.close();
     }
 }
 

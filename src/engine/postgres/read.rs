@@ -78,10 +78,10 @@ fn found_in(row: &Row, key: &JobKey) -> Result<Option<Found>, EngineError> {
 }
 
 impl Postgres {
-    /// What these ids lead to.
+    /// What these ids lead to, for whoever commits.
     pub(super) async fn found(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>> {
         let asked: Vec<_> = keys.iter().map(|key| (key, None)).collect();
-        match look_up(&self.connections, &asked).await {
+        match look_up(&self.committing, &asked).await {
             Ok(found) => found.into_iter().map(|found| found.map(|found| found.unwrap_or(Found::Missing))).collect(),
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         }

@@ -22,7 +22,7 @@ impl Postgres {
              JOIN heads AS h ON h.job = q.job JOIN details AS d ON d.job = h.job ORDER BY q.rank, q.queued_at, q.job";
         let kinds: Vec<_> = query.kinds.iter().map(|kind| kind.as_str()).collect();
         let jobs_max = i64::try_from(query.jobs_max).unwrap_or(i64::MAX);
-        let rows = self.connections.rows(QUEUED, &[&query.tenant.0.cast_signed(), &kinds, &jobs_max]).await?;
+        let rows = self.committing.rows(QUEUED, &[&query.tenant.0.cast_signed(), &kinds, &jobs_max]).await?;
         let mut jobs = Vec::with_capacity(rows.len());
         for row in &rows {
             match read::job(row, 0) {

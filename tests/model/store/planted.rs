@@ -87,6 +87,10 @@ impl Engine for Faulty {
         self.engine.commit(batch).await
     }
 
+    fn is_remote(&self) -> bool {
+        self.engine.is_remote()
+    }
+
     async fn maintain(&self, is_idle: bool) -> bool {
         self.engine.maintain(is_idle).await
     }
