@@ -4,6 +4,7 @@
 //! Knows nothing of HTTP, of who waits for a job, or of what a change means: that was decided before.
 
 mod feed;
+mod outages;
 mod pager;
 pub mod postgres;
 mod record;
@@ -118,7 +119,7 @@ pub trait Engine: Send + Sync + 'static {
     /// What the operator should know of how the engine is set up. Does not block.
     fn cautions(&self) -> Vec<Caution>;
 
-    /// Since when workers have been able to reach the jobs without a break, as far as is known here. Does not block.
+    /// Since when workers have been able to change their jobs without a break, as far as is known here. Does not block.
     fn open_since(&self) -> Timestamp;
 
     /// Whether the engine takes writes.

@@ -131,7 +131,7 @@ impl Postgres {
             gather: Gather::new(),
             hearing: Hearing::default(),
             channel,
-            standing: Standing::default(),
+            standing: Standing::new(),
             tail_from,
         };
         engine.look().await?;
@@ -153,7 +153,7 @@ impl Postgres {
 impl Engine for Postgres {
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
         let outcomes = self.commit_batch(&batch).await;
-        self.standing.found(outcomes.as_ref().err().cloned(), self.clock.now());
+        self.standing.outages.written(outcomes.as_ref().err(), self.clock.now());
         self.hearing.has_committed();
         outcomes
     }
@@ -255,11 +255,11 @@ impl Engine for Postgres {
     }
 
     fn health(&self) -> Result<(), EngineError> {
-        self.standing.health()
+        self.standing.outages.health()
     }
 
     fn open_since(&self) -> Timestamp {
-        self.standing.since(self.clock.now())
+        self.standing.outages.since(self.clock.now())
     }
 
     fn cautions(&self) -> Vec<Caution> {

@@ -41,6 +41,7 @@ use self::{error::fault, readers::Readers, writer::Writer};
 use super::{
     Caution, Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery,
     LogSlice, Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
+    outages::Outages,
     record::{Table, status_of},
 };
 use crate::{
@@ -72,7 +73,8 @@ pub struct Sqlite {
     settings: Settings,
     readers: Arc<Readers>,
     writer: Writer,
-    open_since: Timestamp,
+    clock: Clock,
+    outages: Outages,
     /// Held as long as the store is open, so that no second process opens it.
     _lock: File,
 }
@@ -86,11 +88,11 @@ impl Sqlite {
     pub fn open(directory: &Path, settings: Settings, clock: Clock) -> Result<Self, EngineError> {
         create_durably(directory)?;
         let lock = lock(directory)?;
-        let open_since = clock.now();
-        let writer = Writer::open(directory, &settings, clock)?;
+        let outages = Outages::new(clock.now());
+        let writer = Writer::open(directory, &settings, clock.clone())?;
         // Now that the tables are there.
         let readers = Arc::new(Readers::open(directory, settings.read_connections, settings.reader_cache_bytes)?);
-        Ok(Self { directory: directory.to_owned(), settings, readers, writer, open_since, _lock: lock })
+        Ok(Self { directory: directory.to_owned(), settings, readers, writer, clock, outages, _lock: lock })
     }
 }
 
@@ -143,7 +145,9 @@ pub fn verify(directory: &Path, tell: &mut dyn FnMut(&str)) -> Result<Verified, 
 #[async_trait]
 impl Engine for Sqlite {
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
-        self.writer.commit(&batch)
+        let outcomes = self.writer.commit(&batch);
+        self.outages.written(outcomes.as_ref().err(), self.clock.now());
+        outcomes
     }
 
     fn is_remote(&self) -> bool {
@@ -242,7 +246,7 @@ impl Engine for Sqlite {
     }
 
     fn open_since(&self) -> Timestamp {
-        self.open_since
+        self.outages.since(self.clock.now())
     }
 
     fn cautions(&self) -> Vec<Caution> {

@@ -1,7 +1,7 @@
 //! Disks that fail, disks that are full, and stores that are not as they were left.
 
 mod damage;
-mod full;
+pub(crate) mod full;
 mod rot;
 mod sync;
 

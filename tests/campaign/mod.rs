@@ -6,7 +6,7 @@
 mod clocks;
 mod contract;
 pub(crate) mod crash;
-mod faults;
+pub(crate) mod faults;
 mod hostile;
 mod power;
 pub(crate) mod process;

@@ -106,9 +106,9 @@ impl Server {
         }
     }
 
-    /// A service on a store of PostgreSQL.
+    /// A service on a store of PostgreSQL, or in a directory that is the caller's.
     pub(crate) async fn start_at(url: String, configure: impl FnOnce(&mut Config)) -> Self {
-        let on = On::Postgres;
+        let on = if url.starts_with("postgres://") { On::Postgres } else { On::Sqlite };
         Self::open(Self::config(url, on, configure), Clock::manual(BEGIN), on, None).await
     }
 

@@ -2,6 +2,7 @@
 //! the service goes on by itself.
 
 mod failover;
+mod full;
 mod network;
 mod tls;
 

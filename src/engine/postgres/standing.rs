@@ -1,15 +1,16 @@
 //! How the database stands: its clock, whether it takes writes, and whether what it reports as committed is durable.
 //!
-//! Promises: looks at it each second; what it finds is told in readiness, metrics and, when it changes, the log.
+//! Promises: looks at it each second; what it finds is told in readiness, metrics and, when it changes, the log. What is
+//! missed meanwhile is for `engine::outages` to say.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, sleep};
 use tokio_postgres::Row;
 
 use super::{Postgres, connect::column};
 use crate::{
-    engine::{Caution, EngineError},
+    engine::{Caution, EngineError, outages::Outages},
     job::Timestamp,
 };
 
@@ -19,50 +20,28 @@ const LOOK: Duration = Duration::from_secs(1);
 const PROMPT: Duration = Duration::from_millis(200);
 /// Its clock was set, or is another machine's, if it is so far ahead of where it would be by now.
 const LEAP: Duration = Duration::from_secs(1);
-/// Workers have not been able to renew their leases if the database was away for longer.
-const OUTAGE: Duration = Duration::from_secs(1);
 /// Others have served the jobs meanwhile if something was committed so lately.
 const LATELY_MS: u64 = 5000;
 
 /// What is known of it.
-#[derive(Debug, Default)]
-pub(super) struct Standing(Mutex<Known>);
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// When it took no writes.
+    pub(super) outages: Outages,
+    known: Mutex<Known>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Why it takes no writes, and since when.
-    fault: Option<(EngineError, Instant)>,
     cautions: Vec<Caution>,
     /// Whether the clock has been set.
     has_time: bool,
-    /// Since when workers have been able to reach their jobs; `None`: for long.
-    since: Option<Timestamp>,
 }
 
 impl Standing {
-    /// Takes note of what a commit or a look has come to.
-    pub(super) fn found(&self, fault: Option<EngineError>, now: Timestamp) {
-        let mut known = self.lock();
-        let since = known.fault.as_ref().map(|(_, since)| *since);
-        match (since, &fault) {
-            (None, Some(error)) => tracing::error!(%error, "the store cannot be used"),
-            (Some(since), None) => {
-                tracing::info!("the store can be used again");
-                if since.elapsed() > OUTAGE {
-                    known.since = Some(now);
-                }
-            }
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-        known.fault = fault.map(|error| (error, since.unwrap_or_else(Instant::now)));
-    }
-
-    /// Since when workers have been able to reach their jobs.
-    pub(super) fn since(&self, now: Timestamp) -> Timestamp {
-        let known = self.lock();
-        // Whoever is the first to reach them again must know it already.
-        let is_away = known.fault.as_ref().is_some_and(|(_, since)| since.elapsed() > OUTAGE);
-        if is_away { now } else { known.since.unwrap_or(Timestamp(0)) }
+    /// Nothing yet; workers have long been able to reach their jobs.
+    pub(super) fn new() -> Self {
+        Self { outages: Outages::new(Timestamp(0)), known: Mutex::default() }
     }
 
     fn has_time(&self) -> bool {
@@ -80,16 +59,12 @@ impl Standing {
         known.cautions = cautions;
     }
 
-    pub(super) fn health(&self) -> Result<(), EngineError> {
-        self.lock().fault.as_ref().map_or(Ok(()), |(error, _)| Err(error.clone()))
-    }
-
     pub(super) fn cautions(&self) -> Vec<Caution> {
         self.lock().cautions.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,7 +74,7 @@ impl Postgres {
         loop {
             sleep(LOOK).await;
             let fault = self.look().await.err();
-            self.standing.found(fault, self.clock.now());
+            self.standing.outages.looked(fault.as_ref(), self.clock.now());
         }
     }
 
@@ -109,7 +84,9 @@ impl Postgres {
         let last = row.map(|row| column::<Option<i64>>(&row, 0)).transpose()?.flatten().unwrap_or_default();
         let now = self.clock.now();
         let is_served = last.cast_unsigned() + LATELY_MS > now.0;
-        self.standing.lock().since = (!is_served).then_some(now);
+        if !is_served {
+            self.standing.outages.begin_anew(now);
+        }
         Ok(())
     }
 
@@ -149,7 +126,7 @@ impl Postgres {
         let mut known = self.standing.lock();
         if known.has_time && leap > LEAP {
             tracing::warn!(?leap, "the clock of the database is ahead of what it was; leases begin anew");
-            known.since = Some(now);
+            self.standing.outages.begin_anew(now);
         }
         known.has_time = true;
     }

@@ -13,11 +13,11 @@ use super::{Api, Heard};
 use crate::campaign::process::{Launch, Server};
 
 /// A small disk of its own, with something on it that takes room and can go.
-struct SmallDisk(TempDir);
+pub(crate) struct SmallDisk(TempDir);
 
 impl SmallDisk {
     /// `None`, and said loudly, where disks cannot be mounted.
-    fn mount(test: &str) -> Option<Self> {
+    pub(crate) fn mount(test: &str) -> Option<Self> {
         let directory = TempDir::new().unwrap();
         let mount =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(directory.path()).output();
@@ -30,7 +30,7 @@ impl SmallDisk {
         }
     }
 
-    fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.0.path().join("store")
     }
 
@@ -39,13 +39,13 @@ impl SmallDisk {
     }
 
     /// Leaves so many bytes.
-    fn fill_up_to(&self, bytes: usize) {
+    pub(crate) fn fill_up_to(&self, bytes: usize) {
         let output = Command::new("df").args(["--output=avail", "-B1"]).arg(self.0.path()).output().unwrap();
         let free: usize = String::from_utf8(output.stdout).unwrap().lines().last().unwrap().trim().parse().unwrap();
         fs::write(self.ballast(), vec![1; free.saturating_sub(bytes)]).unwrap();
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
 }

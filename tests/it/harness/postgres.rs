@@ -47,6 +47,16 @@ impl Database {
         self.script.say("kill");
     }
 
+    /// Fills its own disk, which it was started with as `disk=SIZE`.
+    pub(crate) fn fill(&mut self) {
+        self.script.say("fill");
+    }
+
+    /// Makes room on it again.
+    pub(crate) fn free(&mut self) {
+        self.script.say("free");
+    }
+
     /// Starts it again.
     pub(crate) fn restart(&mut self) {
         self.script.say("start");
