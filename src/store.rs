@@ -4,6 +4,7 @@
 //! anyone who has seen it; memory is bounded by configuration, not by the number of jobs.
 //! Knows nothing of HTTP and nothing of which engine it stands on.
 
+mod answers;
 mod attendant;
 mod batch;
 mod cache;
@@ -14,10 +15,13 @@ mod error;
 mod feed;
 #[cfg(test)]
 mod interleavings;
+mod news;
 pub mod portable;
 mod queue;
 mod reserved;
+mod settings;
 mod stats;
+mod submitted;
 mod sweep;
 
 use std::sync::Arc;
@@ -28,27 +32,33 @@ use tokio::sync::Semaphore;
 
 pub(crate) use self::cache::weight;
 pub use self::{
+    answers::{Created, Creation, Updated},
     attendant::Attendant,
     cache::Snapshot,
     claim::{Claimed, Wish},
     committer::Committer,
     error::StoreError,
+    news::{Moved, Publish},
+    reserved::IdempotencyKey,
+    settings::Settings,
     stats::KindStats,
+    submitted::Submitted,
     sweep::{Sweep, Swept},
 };
 use self::{
     cache::Cache,
     claims::Claims,
-    committer::{Changed, Horizon, Reply, Verdict},
+    committer::{Horizon, Reply, Verdict},
     queue::{Ask, Queue, Request, Submission},
     reserved::{Held, Reserved},
+    submitted::verdict,
 };
 use crate::{
     clock::Clock,
     engine::{Caution, Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Page},
     job::{
-        Append, Attempt, Change, Document, Guard, Job, JobId, JobKey, Json, Limits, LogLine, NewJob, PastAttempt,
-        Seconds, Seq, Tenant, TimelineEntry,
+        Append, Attempt, Change, Document, Guard, JobId, JobKey, Json, LogLine, NewJob, PastAttempt, Seq, Tenant,
+        TimelineEntry,
     },
     metrics::StoreMetrics,
     sync::oneshot,
@@ -65,51 +75,6 @@ impl Caller {
     pub(crate) fn key(self, id: &JobId) -> JobKey {
         JobKey { tenant: self.tenant, id: id.clone() }
     }
-}
-
-/// Hears of each job that a commit has moved, once everybody can read what it has become.
-pub trait Publish: Send + Sync + 'static {
-    /// Takes note, between a commit and its answers: must neither block nor take long.
-    fn publish(&self, key: &JobKey, moved: Moved);
-
-    /// Takes note that any job may have moved.
-    fn publish_all(&self);
-}
-
-/// How a job has moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// It is done or gone.
-    pub is_end: bool,
-    /// More of it than its log is another: the feed tells of it.
-    pub has_news: bool,
-}
-
-/// Bounds of the store; all of them are configuration.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Bounds of the domain.
-    pub limits: Limits,
-    /// Memory for jobs and documents in use.
-    pub cache_bytes_max: u64,
-    /// Changes waiting for their commit.
-    pub queue_changes_max: usize,
-    /// Bytes of changes waiting for their commit.
-    pub queue_bytes_max: usize,
-    /// Changes in one commit.
-    pub commit_changes_max: usize,
-    /// How often a change is decided anew.
-    pub conflict_retries_max: u32,
-    /// Exports under way at once.
-    pub exports_max: usize,
-    /// How long a deleted id stays reserved.
-    pub deleted_retain_seconds: Seconds,
-    /// How long an idempotency key is remembered.
-    pub idempotency_retain_seconds: Seconds,
-    /// Lines in a document when the reader does not say how many.
-    pub document_lines: usize,
-    /// Bytes of log text in one answer.
-    pub log_page_bytes: usize,
 }
 
 /// The job store. Clones are the same store.
@@ -129,61 +94,6 @@ struct Inner {
     /// One for each export that may still begin.
     exports: Arc<Semaphore>,
     claims: Arc<Claims>,
-}
-
-/// A key under which a creation happens only once.
-#[derive(Clone, Debug)]
-pub struct IdempotencyKey {
-    /// The key the client chose.
-    pub key: String,
-    /// Digest of the parsed request: the same key with another digest is refused.
-    pub fingerprint: [u8; 32],
-}
-
-/// A job that was asked to exist.
-#[derive(Clone, Debug)]
-pub struct Created {
-    /// The job as it is now.
-    pub job: Arc<Job>,
-    /// What its worker needs.
-    pub input: Option<Json>,
-    /// The lines this request appended.
-    pub lines: Arc<[LogLine]>,
-    /// Whether this request made it.
-    pub how: Creation,
-}
-
-/// What a creation came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Creation {
-    /// This request made the job.
-    Made,
-    /// The job stood already and was left alone.
-    Stood,
-    /// An earlier request with the same idempotency key made the job.
-    Replayed,
-}
-
-/// A job after a change.
-#[derive(Clone, Debug)]
-pub struct Updated {
-    /// The job as this change left it.
-    pub job: Arc<Job>,
-    /// The lines this change appended.
-    pub lines: Arc<[LogLine]>,
-    /// Lines the log had already.
-    pub duplicates: u64,
-    /// Whether this change made the result another one.
-    pub result_changed: bool,
-}
-
-/// A job and some lines of its log, from one moment.
-#[derive(Clone, Debug)]
-pub struct LogView {
-    /// The job.
-    pub job: Arc<Job>,
-    /// The lines, in order.
-    pub lines: Vec<LogLine>,
 }
 
 impl JobStore {
@@ -556,38 +466,5 @@ impl JobStore {
         let (reply, answer) = oneshot::channel();
         self.inner.queue.push(Submission { ask, conflicts: 0, reply })?;
         Ok(answer)
-    }
-}
-
-async fn verdict(answer: Reply) -> Result<Verdict, StoreError> {
-    match answer.await {
-        Ok(verdict) => verdict,
-        Err(_) => Err(EngineError::Indeterminate("the committer ended before it answered".into()).into()),
-    }
-}
-
-/// A change that has its place in the order of changes.
-#[derive(Debug)]
-#[must_use = "whether it was made is known only once it is committed"]
-pub struct Submitted {
-    id: JobId,
-    answer: Reply,
-}
-
-impl Submitted {
-    /// Waits until it is durable.
-    ///
-    /// # Errors
-    /// As [`JobStore::update`].
-    pub async fn committed(self) -> Result<Updated, StoreError> {
-        match verdict(self.answer).await? {
-            Verdict::Applied(changed) => {
-                let Changed { job, lines, duplicates, result_changed } = *changed;
-                Ok(Updated { job, lines, duplicates, result_changed })
-            }
-            Verdict::Stood | Verdict::Deleted | Verdict::Nothing | Verdict::Swept(_) => {
-                Err(StoreError::NotFound(self.id))
-            }
-        }
     }
 }

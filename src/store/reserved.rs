@@ -7,12 +7,21 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Caller, IdempotencyKey, JobStore, StoreError};
+use super::{Caller, JobStore, StoreError};
 use crate::{
     engine::{Keyed, Once},
     job::{Attempt, JobId, Tenant, Timestamp},
     sync::Mutex,
 };
+
+/// A key under which a creation happens only once.
+#[derive(Clone, Debug)]
+pub struct IdempotencyKey {
+    /// The key the client chose.
+    pub key: String,
+    /// Digest of the parsed request: the same key with another digest is refused.
+    pub fingerprint: [u8; 32],
+}
 
 type Key = (Tenant, String);
 

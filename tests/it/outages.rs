@@ -1,6 +1,7 @@
 //! PostgreSQL goes away, comes back, ends connections, takes no writes: nothing acknowledged is lost, nothing is done twice, and
 //! the service goes on by itself.
 
+mod busy;
 mod failover;
 mod full;
 mod network;
