@@ -117,8 +117,12 @@ impl JobStore {
             clock,
             settings,
         };
-        let attendant =
-            Attendant { engine: inner.engine.clone(), publish: publish.clone(), claims: inner.claims.clone() };
+        let attendant = Attendant {
+            engine: inner.engine.clone(),
+            cache: inner.cache.clone(),
+            publish: publish.clone(),
+            claims: inner.claims.clone(),
+        };
         let committer = Committer {
             queue: inner.queue.clone(),
             engine: inner.engine.clone(),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Moved, Publish, claims::Claims};
+use super::{Moved, Publish, cache::Cache, claims::Claims};
 use crate::engine::{Elsewhere, Engine, MovedElsewhere};
 
 /// What attends to the engine; there is one.
 pub struct Attendant {
     pub(super) engine: Arc<dyn Engine>,
+    pub(super) cache: Arc<Cache>,
     pub(super) publish: Arc<dyn Publish>,
     pub(super) claims: Arc<Claims>,
 }
@@ -21,6 +22,9 @@ impl Attendant {
     fn tell(&self, elsewhere: Elsewhere) {
         match elsewhere {
             Elsewhere::Moved(MovedElsewhere { key, is_end, has_news, queued }) => {
+                // It would be confirmed before anything rests on it, and found to be old: a change that is decided on it is refused
+                // by the engine, and decided and committed once more.
+                self.cache.remove(&key);
                 self.publish.publish(&key, Moved { is_end, has_news });
                 if let Some(kind) = queued {
                     self.claims.has_come(key.tenant, &kind);

@@ -134,6 +134,31 @@ fn claim(server: &Server, worker: &str, wait_seconds: u64) -> Call {
     server.post("/jobs/claim", wish)
 }
 
+/// A worker behind a balancer writes through one replica and then through another.
+#[tokio::test]
+async fn what_one_has_changed_another_does_not_decide_on_as_it_was() {
+    let all = replicas(2).await;
+    for id in ["j", "last"] {
+        all[0].job(id, "k").await;
+    }
+    for version in 1..12 {
+        let (near, far) = (&all[version % 2], &all[(version + 1) % 2]);
+        // Who is told of the last change has heard of all before it; the job itself nobody reads.
+        let call = far.get(&format!("/jobs/last?since={version}&wait=20"));
+        let told = tokio::spawn(async move { call.await });
+        far.until_open("wait", 1).await;
+        for id in ["j", "last"] {
+            near.patch(id, json!({"stage": format!("s{version}")})).await.is(200);
+        }
+        assert_eq!(told.await.unwrap().is(200).json()["version"], version + 1);
+    }
+    for server in &all {
+        let metrics = server.get("/metrics").await.is(200).text;
+        assert!(metrics.contains("\nmilepost_commit_conflicts_total 0\n"), "{metrics}");
+    }
+    stop(all).await;
+}
+
 #[tokio::test]
 async fn a_job_that_comes_to_one_wakes_who_waits_at_another() {
     let all = replicas(2).await;
