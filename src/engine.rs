@@ -66,8 +66,11 @@ pub trait Engine: Send + Sync + 'static {
     /// The job of this name.
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError>;
 
-    /// Which of these jobs another process has moved, and what they have become at some moment since this was asked; each with its
-    /// place among them. None: all are as they are known.
+    /// What a job has become that another process has moved, at some moment since this was asked; `None`: it is as it is known.
+    async fn moved(&self, known: &Stored) -> Result<Option<Found>, EngineError>;
+
+    /// As [`Engine::moved`] of several jobs, each with its place among them. None: all are as they are known. For the caller of
+    /// [`Engine::commit`].
     async fn moved_since(&self, known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError>;
 
     /// The input a job was created with.

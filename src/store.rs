@@ -276,10 +276,10 @@ impl JobStore {
                 None => return Err(StoreError::NotFound(key.id)),
             },
         };
-        match engine.moved_since(&[snapshot.stored()]).await?.pop() {
+        match engine.moved(snapshot.stored()).await? {
             None => Ok(snapshot),
-            Some((_, Found::Job(stored))) => Ok(cache.put(key, stored)),
-            Some((_, Found::Reserved(_) | Found::Missing)) => {
+            Some(Found::Job(stored)) => Ok(cache.put(key, stored)),
+            Some(Found::Reserved(_) | Found::Missing) => {
                 cache.remove(&key);
                 Err(StoreError::NotFound(key.id))
             }

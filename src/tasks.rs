@@ -17,7 +17,7 @@ use std::{
 use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::{
-    runtime::{Builder, Handle},
+    runtime::{Builder, Handle, Runtime},
     select,
     sync::{mpsc, oneshot, watch},
     task::{self, JoinHandle},
@@ -66,6 +66,23 @@ pub enum Reactor {
     Shared,
     /// One of its own: what comes over a network then does not wait until the other tasks have had their turns.
     Own,
+}
+
+/// A runtime whose end waits for nothing that it has put on other threads, such as a name that is being looked up.
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn block_on(self, work: impl Future<Output = Ended>) -> Ended {
+        self.0.as_ref().map_or(Ended::CutShort, |own| own.block_on(work))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(own) = self.0.take() {
+            own.shutdown_background();
+        }
+    }
 }
 
 /// The running tasks. Dropping them aborts them.
@@ -121,7 +138,7 @@ impl Tasks {
             let ended = task::spawn_blocking(move || match reactor {
                 Reactor::Shared => runtime.block_on(work),
                 Reactor::Own => match Builder::new_current_thread().enable_all().build() {
-                    Ok(own) => own.block_on(work),
+                    Ok(own) => Own(Some(own)).block_on(work),
                     Err(error) => {
                         error!(%error, "the system has no reactor for the task");
                         Ended::CutShort
@@ -328,20 +345,22 @@ mod tests {
 
     #[tokio::test]
     async fn work_on_a_thread_may_block_and_ends_when_the_tasks_are_dropped() {
-        let mut tasks = Tasks::new();
-        let (blocked, has_blocked) = oneshot::channel();
-        let (unblock, unblocked) = std::sync::mpsc::channel::<()>();
-        let (held, ended) = oneshot::channel::<()>();
-        tasks.vital_thread(about("committer"), || {}, Reactor::Shared, async move {
-            let _held = held;
-            blocked.send(()).unwrap();
-            unblocked.recv().unwrap();
-            std::future::pending().await
-        });
-        has_blocked.await.unwrap();
-        drop(tasks);
-        unblock.send(()).unwrap();
-        time::timeout(GRACE, ended).await.expect("it ends").unwrap_err();
+        for reactor in [Reactor::Shared, Reactor::Own] {
+            let mut tasks = Tasks::new();
+            let (blocked, has_blocked) = oneshot::channel();
+            let (unblock, unblocked) = std::sync::mpsc::channel::<()>();
+            let (held, ended) = oneshot::channel::<()>();
+            tasks.vital_thread(about("committer"), || {}, reactor, async move {
+                let _held = held;
+                blocked.send(()).unwrap();
+                unblocked.recv().unwrap();
+                std::future::pending().await
+            });
+            has_blocked.await.unwrap();
+            drop(tasks);
+            unblock.send(()).unwrap();
+            time::timeout(GRACE, ended).await.expect("it ends").unwrap_err();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

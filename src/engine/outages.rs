@@ -1,6 +1,7 @@
 //! Times when a store takes no writes: why, and what leases are owed for them.
 //!
-//! Promises: a worker that could not renew its lease because of the store does not lose its job for that.
+//! Promises: a worker whose renewals this process had to refuse does not lose its job for that; a fault that only writes meet is
+//! not taken back by a look.
 //! Knows nothing of stores: it is told what writes, and looks, have come to.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,64 +11,82 @@ use tokio::time::{Duration, Instant};
 use super::EngineError;
 use crate::job::Timestamp;
 
-/// Workers have not been able to renew their leases if no write was taken for longer.
+/// Workers have not been able to renew their leases if writes were refused for longer.
 const OUTAGE: Duration = Duration::from_secs(1);
-/// What is full looks well to whoever only reads: it is full until no write was refused for so long.
-const FULL: Duration = Duration::from_secs(5);
+/// What a write has met is taken to be so still until none was refused for so long: who is sent no writes refuses none.
+const QUIET: Duration = Duration::from_secs(5);
 
-/// What is known of one store. All of it is of this process: another one asks for itself.
+/// What this process knows of its store. Other processes on the same one have been told of their own writes.
 #[derive(Debug)]
 pub(super) struct Outages(Mutex<Known>);
 
 #[derive(Debug)]
 struct Known {
-    outage: Option<Outage>,
+    /// What looks find that write nothing.
+    looked: Option<Outage>,
+    /// What writes have met, until one is taken.
+    refused: Option<Outage>,
     since: Timestamp,
 }
 
-/// One that lasts.
 #[derive(Debug)]
 struct Outage {
     why: EngineError,
     begun: Instant,
-    /// When that was last found.
+    /// When that was last met.
     seen: Instant,
 }
 
 impl Outages {
     /// Of a store to which workers have been able to write since then.
     pub(super) fn new(since: Timestamp) -> Self {
-        Self(Mutex::new(Known { outage: None, since }))
+        Self(Mutex::new(Known { looked: None, refused: None, since }))
     }
 
-    /// Takes note of what a write has come to.
-    pub(super) fn written(&self, fault: Option<&EngineError>, now: Timestamp) {
-        match fault {
-            Some(why) => self.lock().begin(why),
-            None => self.lock().end(now),
-        }
-    }
-
-    /// Takes note of what a look has come to that writes nothing.
-    pub(super) fn looked(&self, fault: Option<&EngineError>, now: Timestamp) {
+    /// Takes note of what a write has come to that was begun then.
+    pub(super) fn written(&self, fault: Option<&EngineError>, begun: Instant, now: Timestamp) {
         let mut known = self.lock();
-        match (fault, &known.outage) {
-            (Some(why), _) => known.begin(why),
-            (None, Some(Outage { why: EngineError::Full(_), seen, .. })) if seen.elapsed() < FULL => {}
-            (None, _) => known.end(now),
+        match fault {
+            Some(why) => {
+                let is_told = known.is_told();
+                Outage::note(&mut known.refused, why, begun, is_told);
+            }
+            None => {
+                let ended = [known.looked.take(), known.refused.take()];
+                known.end(ended, now);
+            }
         }
     }
 
-    /// Why it takes no writes.
+    /// Takes note of what a look has come to that was begun then, and writes nothing.
+    pub(super) fn looked(&self, fault: Option<&EngineError>, begun: Instant, now: Timestamp) {
+        let mut known = self.lock();
+        match fault {
+            Some(why) => {
+                let is_told = known.is_told();
+                Outage::note(&mut known.looked, why, begun, is_told);
+            }
+            // What writes were refused for, if they were, is owed until one is taken.
+            None if known.refused.is_some() => known.looked = None,
+            None => {
+                let ended = [known.looked.take(), None];
+                known.end(ended, now);
+            }
+        }
+    }
+
+    /// Why it takes no writes, as far as is known.
     pub(super) fn health(&self) -> Result<(), EngineError> {
-        self.lock().outage.as_ref().map_or(Ok(()), |outage| Err(outage.why.clone()))
+        let known = self.lock();
+        let refused = known.refused.as_ref().filter(|refused| refused.seen.elapsed() < QUIET);
+        known.looked.as_ref().or(refused).map_or(Ok(()), |outage| Err(outage.why.clone()))
     }
 
     /// Since when workers have been able to write.
     pub(super) fn since(&self, now: Timestamp) -> Timestamp {
         let known = self.lock();
         // Whoever is the first to write again must know it already.
-        let is_owed = known.outage.as_ref().is_some_and(Outage::is_long);
+        let is_owed = [&known.looked, &known.refused].into_iter().flatten().any(Outage::is_long);
         if is_owed { now } else { known.since }
     }
 
@@ -82,25 +101,31 @@ impl Outages {
 }
 
 impl Known {
-    fn begin(&mut self, why: &EngineError) {
-        let seen = Instant::now();
-        let begun = self.outage.as_ref().map(|outage| outage.begun);
-        if begun.is_none() {
-            tracing::error!(error = %why, "the store takes no writes");
-        }
-        self.outage = Some(Outage { why: why.clone(), begun: begun.unwrap_or(seen), seen });
+    fn is_told(&self) -> bool {
+        self.looked.is_some() || self.refused.is_some()
     }
 
-    fn end(&mut self, now: Timestamp) {
-        let Some(outage) = self.outage.take() else { return };
+    fn end(&mut self, ended: [Option<Outage>; 2], now: Timestamp) {
+        let mut ended = ended.into_iter().flatten().peekable();
+        if ended.peek().is_none() {
+            return;
+        }
         tracing::info!("the store takes writes again");
-        if outage.is_long() {
+        if ended.any(|outage| outage.is_long()) {
             self.since = now;
         }
     }
 }
 
 impl Outage {
+    fn note(outage: &mut Option<Self>, why: &EngineError, begun: Instant, is_told: bool) {
+        if !is_told {
+            tracing::error!(error = %why, "the store takes no writes");
+        }
+        let begun = outage.as_ref().map_or(begun, |outage| outage.begun);
+        *outage = Some(Self { why: why.clone(), begun, seen: Instant::now() });
+    }
+
     fn is_long(&self) -> bool {
         self.begun.elapsed() > OUTAGE
     }
@@ -114,57 +139,87 @@ mod tests {
 
     const OPENED: Timestamp = Timestamp(1_000);
     const LATER: Timestamp = Timestamp(100_000);
+    const MOMENT: Duration = Duration::from_millis(1);
 
     fn full() -> EngineError {
         EngineError::Full("no space left".into())
     }
 
+    fn refused(outages: &Outages) {
+        outages.written(Some(&full()), Instant::now(), LATER);
+    }
+
+    fn taken(outages: &Outages, now: Timestamp) {
+        outages.written(None, Instant::now(), now);
+    }
+
+    fn looks_well(outages: &Outages) {
+        outages.looked(None, Instant::now(), LATER);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn leases_begin_anew_after_what_was_long_and_while_it_lasts() {
         let outages = Outages::new(OPENED);
-        outages.written(Some(&full()), LATER);
+        refused(&outages);
         advance(OUTAGE).await;
         assert_eq!(outages.since(LATER), OPENED, "nobody has missed a renewal for so little");
-        advance(Duration::from_millis(1)).await;
+        advance(MOMENT).await;
         assert_eq!(outages.since(LATER), LATER);
-        outages.written(Some(&full()), LATER);
-        outages.written(None, Timestamp(LATER.0 + 7));
+        refused(&outages);
+        taken(&outages, Timestamp(LATER.0 + 7));
         assert_eq!(outages.since(Timestamp(LATER.0 + 9)), Timestamp(LATER.0 + 7));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_short_outage_owes_nothing() {
         let outages = Outages::new(OPENED);
-        outages.written(Some(&full()), LATER);
+        refused(&outages);
         advance(OUTAGE).await;
-        outages.written(None, LATER);
+        taken(&outages, LATER);
         advance(OUTAGE).await;
         assert_eq!(outages.since(LATER), OPENED);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_full_is_so_until_a_write_is_taken_or_none_was_refused_for_a_while() {
+    async fn a_write_that_was_waited_for_is_refused_since_it_was_begun() {
         let outages = Outages::new(OPENED);
-        outages.written(Some(&full()), LATER);
-        advance(FULL / 2).await;
-        outages.written(Some(&full()), LATER);
-        advance(FULL - Duration::from_millis(1)).await;
-        outages.looked(None, LATER);
+        let begun = Instant::now();
+        advance(OUTAGE + MOMENT).await;
+        outages.written(Some(&EngineError::Indeterminate("no answer".into())), begun, LATER);
+        taken(&outages, LATER);
+        assert_eq!(outages.since(LATER), LATER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_takes_back_nothing_that_a_write_has_met() {
+        let outages = Outages::new(OPENED);
+        refused(&outages);
+        outages.looked(Some(&EngineError::Unavailable("away".into())), Instant::now(), LATER);
+        assert!(matches!(outages.health(), Err(EngineError::Unavailable(_))));
+        looks_well(&outages);
         assert!(matches!(outages.health(), Err(EngineError::Full(_))));
-        advance(Duration::from_millis(1)).await;
-        outages.looked(None, LATER);
-        assert!(outages.health().is_ok());
-        outages.written(Some(&full()), LATER);
-        outages.written(None, LATER);
+        advance(QUIET - MOMENT).await;
+        refused(&outages);
+        advance(QUIET - MOMENT).await;
+        looks_well(&outages);
+        assert!(outages.health().is_err());
+        advance(MOMENT).await;
+        assert!(outages.health().is_ok(), "it may be well, and is tried");
+        assert_eq!(outages.since(LATER), LATER, "and leases are owed until it is");
+        refused(&outages);
+        assert!(outages.health().is_err());
+        taken(&outages, LATER);
         assert!(outages.health().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_look_has_found_a_look_ends() {
         let outages = Outages::new(OPENED);
-        outages.looked(Some(&EngineError::ReadOnly("a standby".into())), LATER);
+        outages.looked(Some(&EngineError::ReadOnly("a standby".into())), Instant::now(), LATER);
         assert!(matches!(outages.health(), Err(EngineError::ReadOnly(_))));
-        outages.looked(None, LATER);
+        advance(OUTAGE + MOMENT).await;
+        looks_well(&outages);
         assert!(outages.health().is_ok());
+        assert_eq!(outages.since(Timestamp(LATER.0 + 1)), LATER);
     }
 }

@@ -31,7 +31,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_postgres::Config;
 use uuid::Uuid;
 
@@ -152,8 +152,9 @@ impl Postgres {
 #[async_trait]
 impl Engine for Postgres {
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
+        let begun = Instant::now();
         let outcomes = self.commit_batch(&batch).await;
-        self.standing.outages.written(outcomes.as_ref().err(), self.clock.now());
+        self.standing.outages.written(outcomes.as_ref().err(), begun, self.clock.now());
         self.hearing.has_committed();
         outcomes
     }
@@ -176,21 +177,26 @@ impl Engine for Postgres {
     }
 
     async fn due(&self, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError> {
-        self.take_due(now, jobs_max).await
+        let begun = Instant::now();
+        let due = self.take_due(now, jobs_max).await;
+        // It writes, if there is something; that nothing is due says nothing.
+        if let Err(fault) = &due {
+            self.standing.outages.written(Some(fault), begun, self.clock.now());
+        }
+        due
     }
 
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {
         Ok(self.gather.look_up(&self.connections, key, None).await?.unwrap_or(Found::Missing))
     }
 
+    async fn moved(&self, known: &Stored) -> Result<Option<Found>, EngineError> {
+        self.gather.look_up(&self.connections, known.job.key(), Some(read::as_known(known))).await
+    }
+
     async fn moved_since(&self, known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {
-        let as_known = |stored: &Stored| (stored.place.number, stored.job.revision);
-        if let [one] = known {
-            let found = self.gather.look_up(&self.connections, one.job.key(), Some(as_known(one))).await?;
-            return Ok(found.map(|found| (0, found)).into_iter().collect());
-        }
-        let asked: Vec<_> = known.iter().map(|stored| (stored.job.key(), Some(as_known(stored)))).collect();
-        let found = read::look_up(&self.connections, &asked).await?;
+        let asked: Vec<_> = known.iter().map(|stored| (stored.job.key(), Some(read::as_known(stored)))).collect();
+        let found = read::look_up(&self.committing, &asked).await?;
         found
             .into_iter()
             .enumerate()

@@ -34,7 +34,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::{Connection, backup::Backup};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 pub use self::verify::Verified;
 use self::{error::fault, readers::Readers, writer::Writer};
@@ -145,8 +145,9 @@ pub fn verify(directory: &Path, tell: &mut dyn FnMut(&str)) -> Result<Verified, 
 #[async_trait]
 impl Engine for Sqlite {
     async fn commit(&self, batch: Vec<Write>) -> Result<Vec<Outcome>, EngineError> {
+        let begun = Instant::now();
         let outcomes = self.writer.commit(&batch);
-        self.outages.written(outcomes.as_ref().err(), self.clock.now());
+        self.outages.written(outcomes.as_ref().err(), begun, self.clock.now());
         outcomes
     }
 
@@ -175,8 +176,12 @@ impl Engine for Sqlite {
         self.readers.read(move |connection| read::find(connection, &key)).await
     }
 
-    async fn moved_since(&self, _known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {
+    async fn moved(&self, _known: &Stored) -> Result<Option<Found>, EngineError> {
         // There is no other process.
+        Ok(None)
+    }
+
+    async fn moved_since(&self, _known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {
         Ok(Vec::new())
     }
 

@@ -151,6 +151,10 @@ impl Engine for Memory {
         Ok(found)
     }
 
+    async fn moved(&self, known: &Stored) -> Result<Option<Found>, EngineError> {
+        Ok(self.moved_since(&[known]).await?.pop().map(|(_, found)| found))
+    }
+
     async fn moved_since(&self, known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {
         if !self.is_shared {
             return Ok(Vec::new());

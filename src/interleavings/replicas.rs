@@ -6,17 +6,25 @@ use std::sync::{
 };
 
 use futures_util::future::join3;
-use shuttle::future::{block_on, spawn};
+use shuttle::future::{JoinHandle, block_on, spawn};
 
 use super::{
     memory::Memory,
     stage::{CALLER, Stage, key, line, update},
 };
 use crate::{
+    engine::{Elsewhere, MovedElsewhere},
     job::{Change, Guard, Patch, Version},
     store::{JobStore, StoreError},
     sync::schedules::holds,
 };
+
+/// Tells a replica, at some moment, that another one has moved the job, whether or not it has.
+fn heard(by: &Stage) -> JoinHandle<()> {
+    let attendant = by.attendant.clone();
+    let moved = MovedElsewhere { key: key("a"), is_end: false, has_news: false, queued: None };
+    spawn(async move { attendant.tell(Elsewhere::Moved(moved)) })
+}
 
 async fn version(store: &JobStore) -> Version {
     store.read(CALLER, &key("a").id).await.unwrap().version()
@@ -50,6 +58,7 @@ fn both_write() {
                 }
             }
         });
+        let told = stages.each_ref().map(heard);
         let [one, other] = writers;
         let mut versions = [one.await.unwrap(), other.await.unwrap()];
         reader.await.unwrap();
@@ -58,6 +67,9 @@ fn both_write() {
         let mut lines = engine.lines(&key("a"));
         lines.sort();
         assert_eq!(lines, ["of 0", "of 1"]);
+        for told in told {
+            told.await.unwrap();
+        }
         for stage in stages {
             stage.close().await;
         }
@@ -112,6 +124,7 @@ fn deleted_in_between() {
                 }
             }
         });
+        let told = heard(&stages[1]);
         let store = &stages[1].store;
         // Each is submitted when it is first polled, in this order.
         let (before, deleted, after) = join3(
@@ -124,6 +137,7 @@ fn deleted_in_between() {
         deleted.unwrap();
         assert!(matches!(after, Err(StoreError::NotFound(_))), "{after:?}");
         another.await.unwrap();
+        told.await.unwrap();
         for stage in stages {
             stage.close().await;
         }

@@ -13,7 +13,7 @@ use crate::{
     },
     metrics::Metrics,
     publish::{self, FeedSettings, Hub, Publisher, Streams},
-    store::{Caller, JobStore, Settings, StoreError, Updated},
+    store::{Attendant, Caller, JobStore, Settings, StoreError, Updated},
     tasks::{self, Stopper},
 };
 
@@ -26,6 +26,7 @@ pub(super) struct Stage {
     pub(super) store: JobStore,
     pub(super) streams: Streams,
     pub(super) hub: Arc<Hub>,
+    pub(super) attendant: Arc<Attendant>,
     committer: JoinHandle<()>,
     publisher: JoinHandle<()>,
     stopper: Stopper,
@@ -39,12 +40,12 @@ impl Stage {
     pub(super) fn with(engine: &Arc<Memory>, settings: Settings) -> Self {
         let hub = Arc::new(Hub::new());
         let (clock, metrics) = (Clock::manual(NOW), Metrics::new().store.clone());
-        let (store, committer, _attendant) = JobStore::new(engine.clone(), settings, clock, metrics, hub.clone());
+        let (store, committer, attendant) = JobStore::new(engine.clone(), settings, clock, metrics, hub.clone());
         let streams = Streams::new(hub.clone(), store.clone(), streams());
         let (stopper, stop) = tasks::stop();
         let publisher = Publisher::new(hub.clone(), Duration::from_secs(1));
         let (committer, publisher) = (spawn(committer.run()), spawn(publisher.run(stop)));
-        Self { store, streams, hub, committer, publisher, stopper }
+        Self { store, streams, hub, attendant: Arc::new(attendant), committer, publisher, stopper }
     }
 
     /// Stops it, as the service does.

@@ -19,12 +19,11 @@ impl Attendant {
         self.engine.attend(&|elsewhere| self.tell(elsewhere)).await;
     }
 
-    fn tell(&self, elsewhere: Elsewhere) {
+    pub(crate) fn tell(&self, elsewhere: Elsewhere) {
         match elsewhere {
             Elsewhere::Moved(MovedElsewhere { key, is_end, has_news, queued }) => {
-                // It would be confirmed before anything rests on it, and found to be old: a change that is decided on it is refused
-                // by the engine, and decided and committed once more.
-                self.cache.remove(&key);
+                // A change that is decided on what memory has would be refused by the engine, and decided and committed once more.
+                self.cache.doubt(&key);
                 self.publish.publish(&key, Moved { is_end, has_news });
                 if let Some(kind) = queued {
                     self.claims.has_come(key.tenant, &kind);

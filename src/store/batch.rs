@@ -28,7 +28,7 @@ pub(super) struct Terms<'a> {
     pub(super) settings: &'a Settings,
     pub(super) now: Timestamp,
     /// Since when workers have been able to renew their leases.
-    pub(super) open_since: Timestamp,
+    pub(super) open_since: &'a dyn Fn() -> Timestamp,
     /// How long an attempt at such a job usually takes.
     pub(super) usual_seconds: &'a dyn Fn(&Spec) -> Option<Seconds>,
 }
@@ -337,7 +337,7 @@ impl Work {
                     self.delete(terms);
                     return Ok(Verdict::Swept(Some(Swept::Removed)));
                 }
-                let sweep = Change::Sweep(Sweep { open_since: terms.open_since });
+                let sweep = Change::Sweep(Sweep { open_since: (terms.open_since)() });
                 let applied = job.apply(&sweep, &Guard::default(), &terms.settings.limits, terms.now)?;
                 let is_news = applied.next.version != job.version;
                 let swept = is_news.then(|| Swept::of(applied.next.status()));

@@ -3,7 +3,13 @@
 //! Promises: a job in the cache is the last one committed here. A read that was overtaken by a commit never puts the
 //! older job back, since the commit takes the place that the read had reserved.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use quick_cache::{
@@ -26,17 +32,19 @@ struct Inner {
     version: Version,
     weight: u64,
     document: Option<Bytes>,
+    /// Another process is said to have moved the job since.
+    is_doubted: AtomicBool,
     stored: Stored,
 }
 
 impl Snapshot {
     pub(super) fn new(stored: Stored) -> Self {
-        Self::with(stored, None)
+        Self::with(stored, None, false)
     }
 
-    fn with(stored: Stored, document: Option<Bytes>) -> Self {
+    fn with(stored: Stored, document: Option<Bytes>, is_doubted: bool) -> Self {
         let (version, weight) = (stored.job.version, weight(&stored.job, document.as_ref()));
-        Self(Arc::new(Inner { version, weight, document, stored }))
+        Self(Arc::new(Inner { version, weight, document, is_doubted: is_doubted.into(), stored }))
     }
 
     /// The job.
@@ -51,6 +59,11 @@ impl Snapshot {
 
     pub(super) fn stored(&self) -> &Stored {
         &self.0.stored
+    }
+
+    /// Whether it is hardly the job as it is, and better looked for again than decided on.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.0.is_doubted.load(Ordering::Relaxed)
     }
 
     pub(super) fn document(&self) -> Option<&Bytes> {
@@ -127,6 +140,13 @@ impl Cache {
         snapshot
     }
 
+    /// Takes note that another process has moved a job. Whoever puts it back without that costs a look, and no more.
+    pub(super) fn doubt(&self, key: &JobKey) {
+        if let Some(snapshot) = self.jobs.peek(key) {
+            snapshot.0.is_doubted.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets a job that is gone.
     pub(super) fn remove(&self, key: &JobKey) {
         self.jobs.remove(key);
@@ -135,7 +155,7 @@ impl Cache {
     /// Keeps the document of a snapshot, unless there is a newer one by now.
     pub(super) fn put_document(&self, of: &Snapshot, document: Bytes) {
         let key = of.job().key();
-        let with_document = Snapshot::with(of.stored().clone(), Some(document));
+        let with_document = Snapshot::with(of.stored().clone(), Some(document), of.is_doubted());
         if !self.has_room(&with_document) {
             return;
         }

@@ -118,10 +118,11 @@ impl Committer {
         self.metrics.queue_changes.set(self.queue.len() as i64);
         self.metrics.batch_changes.observe(submissions.len() as f64);
         let mut batch = self.begin(&submissions).await;
+        let open_since = || self.engine.open_since();
         let usual_seconds = |spec: &Spec| self.engine.usual_seconds(spec.key.tenant, &spec.kind);
         for submission in submissions {
-            let (now, open_since) = (self.clock.now(), self.engine.open_since());
-            let terms = Terms { settings: &self.settings, now, open_since, usual_seconds: &usual_seconds };
+            let now = self.clock.now();
+            let terms = Terms { settings: &self.settings, now, open_since: &open_since, usual_seconds: &usual_seconds };
             batch.decide(submission, &terms);
         }
         self.metrics.stale_attempts.inc_by(batch.stale_attempts);
@@ -160,7 +161,8 @@ impl Committer {
                 continue;
             }
             match self.cache.get(&work.key) {
-                Some(snapshot) => work.recall(snapshot.stored().clone()),
+                Some(snapshot) if !snapshot.is_doubted() => work.recall(snapshot.stored().clone()),
+                Some(_) => unknown.push(work),
                 None if work.is_made_here => {}
                 None => unknown.push(work),
             }

@@ -1,4 +1,4 @@
-//! PostgreSQL goes away, comes back, ends connections, takes no writes: nothing acknowledged is lost, nothing is done twice, and
+//! A store has no room. PostgreSQL goes away, comes back, is slow or full, ends connections, takes no writes: nothing acknowledged is lost, nothing is done twice, and
 //! the service goes on by itself.
 
 mod busy;

@@ -34,6 +34,11 @@ pub(super) fn json(table: Table, number: u64, body: &[u8]) -> Result<Json, Engin
     Json::from_text(text).map_err(|error| EngineError::Corrupt(format!("{table:?} {number}: {error}")))
 }
 
+/// What a job is known by: its number and revision.
+pub(super) fn as_known(stored: &Stored) -> (u64, u64) {
+    (stored.place.number, stored.job.revision)
+}
+
 /// What each of these ids leads to, or has come to lead to since a job was known under it, by its number and revision; `None`:
 /// to just that.
 pub(super) async fn look_up(

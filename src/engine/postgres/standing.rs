@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 use tokio_postgres::Row;
 
 use super::{Postgres, connect::column};
@@ -73,8 +73,9 @@ impl Postgres {
     pub(super) async fn watch_over(&self) {
         loop {
             sleep(LOOK).await;
+            let begun = Instant::now();
             let fault = self.look().await.err();
-            self.standing.outages.looked(fault.as_ref(), self.clock.now());
+            self.standing.outages.looked(fault.as_ref(), begun, self.clock.now());
         }
     }
 

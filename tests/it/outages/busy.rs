@@ -6,7 +6,10 @@ use milepost::config::Config;
 use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
-use super::{start, until_ready};
+use super::{
+    full::{LEASE_SECONDS, put_leased, the_worker_goes_on},
+    start, until_ready,
+};
 use crate::harness::postgres::Database;
 
 /// How long the service waits for a statement or a commit.
@@ -33,14 +36,14 @@ async fn schema(database: &Database) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_slow_is_waited_for_so_long_and_no_longer() {
     let (database, server) = start(&["fsync=off"], impatient).await;
-    server.put("/jobs/j", json!({"kind": "k", "status": "processing"})).await.is(201);
+    put_leased(&server).await;
     let slow = other(&database).await;
     slow.batch_execute(&format!("BEGIN; LOCK TABLE {}.heads IN ACCESS EXCLUSIVE MODE", schema(&database).await))
         .await
         .unwrap();
 
     let begun = Instant::now();
-    let answer = server.patch("j", json!({"stage": "s", "log": "once"})).await;
+    let answer = server.patch("j", json!({"attempt": 1, "stage": "s", "log": "once"})).await;
     assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
     let problem = answer.refused(503, "storage_unavailable");
     assert!(problem["detail"].as_str().unwrap().contains("is not known"), "it may still be made: {problem}");
@@ -53,15 +56,21 @@ async fn a_database_that_is_slow_is_waited_for_so_long_and_no_longer() {
     let took = begun.elapsed();
     assert!(took >= WAIT && took < 5 * WAIT, "{took:?}");
 
+    // The lease runs out while the worker cannot renew it, although whoever only looks finds the database well.
+    server.pass(Duration::from_secs(LEASE_SECONDS + 1));
+    server.post("/jobs/j/heartbeat", json!({"attempt": 1})).await.refused(503, "storage_unavailable");
+    server.get("/readyz").await.refused(503, "storage_unavailable");
+
     slow.batch_execute("COMMIT").await.unwrap();
     until_ready(&server, true).await;
     // What was given up may be made now that nothing is in its way; whoever has read the job knows.
-    let line = json!({"writer": "w", "seq": 1, "lines": ["counted"]});
+    let line = json!({"attempt": 1, "writer": "w", "seq": 1, "lines": ["counted"]});
     server.post("/jobs/j/logs", line.clone()).await.is(200);
     server.post("/jobs/j/logs", line).await.is(200);
     let log = server.get("/jobs/j/logs").await.is(200).json();
     let lines: Vec<_> = log["lines"].as_array().unwrap().iter().map(|line| line["line"].as_str().unwrap()).collect();
     assert!(matches!(lines[..], ["once", "counted"] | ["counted"]), "{lines:?}");
+    the_worker_goes_on(&server).await;
     server.stop().await;
 }
 

@@ -119,6 +119,10 @@ impl Engine for Faulty {
         Ok(found)
     }
 
+    async fn moved(&self, known: &Stored) -> Result<Option<Found>, EngineError> {
+        self.engine.moved(known).await
+    }
+
     async fn moved_since(&self, known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {
         self.engine.moved_since(known).await
     }
