@@ -30,7 +30,7 @@ impl Submitted {
     /// Waits until it is durable.
     ///
     /// # Errors
-    /// As [`JobStore::update`].
+    /// As [`JobStore::update`](super::JobStore::update).
     pub async fn committed(self) -> Result<Updated, StoreError> {
         match verdict(self.answer).await? {
             Verdict::Applied(changed) => {
