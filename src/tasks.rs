@@ -17,7 +17,7 @@ use std::{
 use futures_util::FutureExt;
 use thiserror::Error;
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle},
     select,
     sync::{mpsc, oneshot, watch},
     task::{self, JoinHandle},
@@ -66,23 +66,6 @@ pub enum Reactor {
     Shared,
     /// One of its own: what comes over a network then does not wait until the other tasks have had their turns.
     Own,
-}
-
-/// A runtime whose end waits for nothing that it has put on other threads, such as a name that is being looked up.
-struct Own(Option<Runtime>);
-
-impl Own {
-    fn block_on(self, work: impl Future<Output = Ended>) -> Ended {
-        self.0.as_ref().map_or(Ended::CutShort, |own| own.block_on(work))
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        if let Some(own) = self.0.take() {
-            own.shutdown_background();
-        }
-    }
 }
 
 /// The running tasks. Dropping them aborts them.
@@ -138,7 +121,12 @@ impl Tasks {
             let ended = task::spawn_blocking(move || match reactor {
                 Reactor::Shared => runtime.block_on(work),
                 Reactor::Own => match Builder::new_current_thread().enable_all().build() {
-                    Ok(own) => Own(Some(own)).block_on(work),
+                    Ok(own) => {
+                        let ended = own.block_on(survive(work));
+                        // Waits for nothing that it has put on other threads, such as a name that is being looked up.
+                        own.shutdown_background();
+                        ended.unwrap_or_else(|panic| resume_unwind(panic))
+                    }
                     Err(error) => {
                         error!(%error, "the system has no reactor for the task");
                         Ended::CutShort

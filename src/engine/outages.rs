@@ -37,6 +37,13 @@ struct Outage {
     seen: Instant,
 }
 
+/// Who has found something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Look,
+    Write,
+}
+
 impl Outages {
     /// Of a store to which workers have been able to write since then.
     pub(super) fn new(since: Timestamp) -> Self {
@@ -45,33 +52,19 @@ impl Outages {
 
     /// Takes note of what a write has come to that was begun then.
     pub(super) fn written(&self, fault: Option<&EngineError>, begun: Instant, now: Timestamp) {
-        let mut known = self.lock();
-        match fault {
-            Some(why) => {
-                let is_told = known.is_told();
-                Outage::note(&mut known.refused, why, begun, is_told);
-            }
-            None => {
-                let ended = [known.looked.take(), known.refused.take()];
-                known.end(ended, now);
-            }
-        }
+        self.found(By::Write, fault, begun, now);
     }
 
     /// Takes note of what a look has come to that was begun then, and writes nothing.
     pub(super) fn looked(&self, fault: Option<&EngineError>, begun: Instant, now: Timestamp) {
+        self.found(By::Look, fault, begun, now);
+    }
+
+    fn found(&self, by: By, fault: Option<&EngineError>, begun: Instant, now: Timestamp) {
         let mut known = self.lock();
         match fault {
-            Some(why) => {
-                let is_told = known.is_told();
-                Outage::note(&mut known.looked, why, begun, is_told);
-            }
-            // What writes were refused for, if they were, is owed until one is taken.
-            None if known.refused.is_some() => known.looked = None,
-            None => {
-                let ended = [known.looked.take(), None];
-                known.end(ended, now);
-            }
+            Some(why) => known.begin(by, why, begun),
+            None => known.end(by, now),
         }
     }
 
@@ -86,8 +79,7 @@ impl Outages {
     pub(super) fn since(&self, now: Timestamp) -> Timestamp {
         let known = self.lock();
         // Whoever is the first to write again must know it already.
-        let is_owed = [&known.looked, &known.refused].into_iter().flatten().any(Outage::is_long);
-        if is_owed { now } else { known.since }
+        if known.is_owed() { now } else { known.since }
     }
 
     /// Has workers able to write since then, whatever there was before.
@@ -101,33 +93,43 @@ impl Outages {
 }
 
 impl Known {
-    fn is_told(&self) -> bool {
-        self.looked.is_some() || self.refused.is_some()
-    }
-
-    fn end(&mut self, ended: [Option<Outage>; 2], now: Timestamp) {
-        let mut ended = ended.into_iter().flatten().peekable();
-        if ended.peek().is_none() {
-            return;
-        }
-        tracing::info!("the store takes writes again");
-        if ended.any(|outage| outage.is_long()) {
-            self.since = now;
-        }
-    }
-}
-
-impl Outage {
-    fn note(outage: &mut Option<Self>, why: &EngineError, begun: Instant, is_told: bool) {
-        if !is_told {
+    fn begin(&mut self, by: By, why: &EngineError, begun: Instant) {
+        if self.outages().next().is_none() {
             tracing::error!(error = %why, "the store takes no writes");
         }
+        let outage = match by {
+            By::Write => &mut self.refused,
+            By::Look => &mut self.looked,
+        };
         let begun = outage.as_ref().map_or(begun, |outage| outage.begun);
-        *outage = Some(Self { why: why.clone(), begun, seen: Instant::now() });
+        *outage = Some(Outage { why: why.clone(), begun, seen: Instant::now() });
     }
 
-    fn is_long(&self) -> bool {
-        self.begun.elapsed() > OUTAGE
+    fn end(&mut self, by: By, now: Timestamp) {
+        if self.outages().next().is_none() {
+            return;
+        }
+        let is_owed = self.is_owed();
+        self.looked = None;
+        if by == By::Write {
+            self.refused = None;
+        }
+        // What writes were refused for lasts until one is taken.
+        if self.outages().next().is_none() {
+            tracing::info!("the store takes writes again");
+            if is_owed {
+                self.since = now;
+            }
+        }
+    }
+
+    /// Whether workers have missed renewals.
+    fn is_owed(&self) -> bool {
+        self.outages().any(|outage| outage.begun.elapsed() > OUTAGE)
+    }
+
+    fn outages(&self) -> impl Iterator<Item = &Outage> {
+        self.looked.iter().chain(&self.refused)
     }
 }
 

@@ -162,9 +162,8 @@ impl Committer {
             }
             match self.cache.get(&work.key) {
                 Some(snapshot) if !snapshot.is_doubted() => work.recall(snapshot.stored().clone()),
-                Some(_) => unknown.push(work),
                 None if work.is_made_here => {}
-                None => unknown.push(work),
+                Some(_) | None => unknown.push(work),
             }
         }
         if unknown.is_empty() {

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use milepost::config::Config;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -131,14 +132,19 @@ impl Load {
 }
 
 /// A service on a database of its own.
-async fn start(
-    settings: &[&'static str],
-    configure: impl FnOnce(&mut milepost::config::Config),
-) -> (Database, Arc<Server>) {
+async fn start(settings: &[&'static str], configure: impl FnOnce(&mut Config)) -> (Database, Arc<Server>) {
     let settings = settings.to_vec();
     let database = tokio::task::spawn_blocking(move || Database::start(&settings)).await.unwrap();
     let server = Server::start_at(database.empty_store().await, configure).await;
     (database, Arc::new(server))
+}
+
+/// Has the service wait so long for its database, whatever for.
+fn impatient(config: &mut Config, wait: Duration) {
+    let seconds = wait.as_secs() as u32;
+    config.postgres.connect_seconds = seconds;
+    config.postgres.statement_seconds = seconds;
+    config.postgres.commit_seconds = seconds;
 }
 
 /// Returns when the service takes work, or no longer does.

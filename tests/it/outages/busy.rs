@@ -2,24 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use milepost::config::Config;
 use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
 use super::{
     full::{LEASE_SECONDS, put_leased, the_worker_goes_on},
-    start, until_ready,
+    impatient, start, until_ready,
 };
-use crate::harness::postgres::Database;
+use crate::harness::{Call, postgres::Database};
 
 /// How long the service waits for a statement or a commit.
 const WAIT: Duration = Duration::from_secs(1);
-
-fn impatient(config: &mut Config) {
-    config.postgres.connect_seconds = 1;
-    config.postgres.statement_seconds = 1;
-    config.postgres.commit_seconds = 1;
-}
 
 /// Somebody else's connection to the database, which ends with the client.
 async fn other(database: &Database) -> Client {
@@ -28,33 +21,28 @@ async fn other(database: &Database) -> Client {
     client
 }
 
-/// The schema of the one store in the database.
-async fn schema(database: &Database) -> String {
-    database.value("SELECT schemaname FROM pg_tables WHERE tablename = 'heads'").await
+/// What the problem says of a call that is refused in time.
+async fn refused_in_time(call: Call) -> String {
+    let begun = Instant::now();
+    let answer = call.await;
+    let took = begun.elapsed();
+    assert!(took >= WAIT && took < 5 * WAIT, "{took:?}");
+    assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+    answer.refused(503, "storage_unavailable")["detail"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_slow_is_waited_for_so_long_and_no_longer() {
-    let (database, server) = start(&["fsync=off"], impatient).await;
+    let (database, server) = start(&["fsync=off"], |config| impatient(config, WAIT)).await;
     put_leased(&server).await;
     let slow = other(&database).await;
-    slow.batch_execute(&format!("BEGIN; LOCK TABLE {}.heads IN ACCESS EXCLUSIVE MODE", schema(&database).await))
-        .await
-        .unwrap();
+    let schema = server.value("SELECT current_schema()").await;
+    slow.batch_execute(&format!("BEGIN; LOCK TABLE {schema}.heads IN ACCESS EXCLUSIVE MODE")).await.unwrap();
 
-    let begun = Instant::now();
-    let answer = server.patch("j", json!({"attempt": 1, "stage": "s", "log": "once"})).await;
-    assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
-    let problem = answer.refused(503, "storage_unavailable");
-    assert!(problem["detail"].as_str().unwrap().contains("is not known"), "it may still be made: {problem}");
-    let took = begun.elapsed();
-    assert!(took >= WAIT && took < 5 * WAIT, "{took:?}");
-    let begun = Instant::now();
-    let answer = server.get("/jobs/j").await;
-    assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
-    answer.refused(503, "storage_unavailable");
-    let took = begun.elapsed();
-    assert!(took >= WAIT && took < 5 * WAIT, "{took:?}");
+    let change = json!({"attempt": 1, "stage": "s", "log": "once"});
+    let detail = refused_in_time(server.patch("j", change)).await;
+    assert!(detail.contains("is not known"), "it may still be made: {detail}");
+    refused_in_time(server.get("/jobs/j")).await;
 
     // The lease runs out while the worker cannot renew it, although whoever only looks finds the database well.
     server.pass(Duration::from_secs(LEASE_SECONDS + 1));
@@ -77,7 +65,10 @@ async fn a_database_that_is_slow_is_waited_for_so_long_and_no_longer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_without_a_connection_to_spare_is_told_of_and_used_again() {
     let (database, server) =
-        start(&["fsync=off", "max_connections=12", "superuser_reserved_connections=0"], impatient).await;
+        start(&["fsync=off", "max_connections=12", "superuser_reserved_connections=0"], |config| {
+            impatient(config, WAIT)
+        })
+        .await;
     server.job("j", "k").await;
     // Whoever takes what the service lets go of. Its own are ended until all are somebody else's.
     const MINE: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'milepost'";

@@ -9,7 +9,7 @@ use std::{
 use milepost::config::Config;
 use serde_json::json;
 
-use super::{Load, until_ready, until_written};
+use super::{Load, impatient, until_ready, until_written};
 use crate::{
     campaign::given,
     harness::{
@@ -23,12 +23,6 @@ use crate::{
 /// How long the service waits for its database, seconds.
 const WAIT: u64 = 2;
 
-fn impatient(config: &mut Config) {
-    config.postgres.connect_seconds = WAIT as u32;
-    config.postgres.statement_seconds = WAIT as u32;
-    config.postgres.commit_seconds = WAIT as u32;
-}
-
 /// Two replicas, each with a network of its own to one database.
 async fn two() -> [(Network, Arc<Server>); 2] {
     let url = postgres::empty_store().await;
@@ -36,7 +30,7 @@ async fn two() -> [(Network, Arc<Server>); 2] {
     for _ in 0..2 {
         let (url, network) = behind_a_network(&url).await;
         let configure = |config: &mut Config| {
-            impatient(config);
+            impatient(config, Duration::from_secs(WAIT));
             // Each line is looked for at the end.
             config.logs.job_lines_max = 100_000_000;
             config.logs.job_log_bytes_max = 1 << 40;
@@ -127,7 +121,7 @@ async fn who_is_cut_off_holds_nothing_for_long() {
     let database = tokio::task::spawn_blocking(|| Database::start(&["fsync=off"])).await.unwrap();
     let (url, network) = behind_a_network(database.url()).await;
     let server = Server::start_at(url, |config| {
-        impatient(config);
+        impatient(config, Duration::from_secs(WAIT));
         config.postgres.statement_seconds = 1;
     })
     .await;
