@@ -22,6 +22,7 @@ mod schedule;
 mod schema;
 mod standing;
 mod tail;
+mod timeline;
 mod tls;
 mod upkeep;
 

@@ -328,6 +328,47 @@ async fn transfer_campaign() {
     jobs_move_to_postgres_and_back(100_000).await;
 }
 
+/// What a program wrote that knew formats up to 1 of stores on PostgreSQL (commit 7d22ace), and what that program exported.
+const FORMAT_1: [&str; 3] = [
+    include_str!("../../migrations/postgres/0001.sql"),
+    include_str!("engine/postgres-format-1.sql"),
+    include_str!("engine/postgres-format-1.ndjson"),
+];
+
+#[tokio::test]
+async fn a_store_on_postgres_that_format_1_has_written_is_what_it_was_and_goes_on() {
+    let database = postgres::empty_store().await;
+    let url = database.parse().unwrap();
+    let [tables, written, export] = FORMAT_1;
+    postgres::value(&url, tables).await;
+    postgres::value(&url, written).await;
+    let mark = "CREATE TABLE store(is_one bool PRIMARY KEY DEFAULT true, format int4 NOT NULL, oldest int4 NOT NULL);
+         INSERT INTO store(format, oldest) VALUES (1, 1)";
+    postgres::value(&url, mark).await;
+    let of_service = database.clone();
+    let (before, stages) = tokio::task::spawn_blocking(move || {
+        let before = exported(&of_service);
+        let service = Service::start(&of_service, &[]);
+        for number in 12..30 {
+            let stage = json!({"stage": format!("Matting subject {number}")});
+            assert_eq!(service.call("PATCH", "/jobs/staged", &stage).0, 200);
+        }
+        let answer = service.call("GET", "/jobs/staged/timeline", &json!(null)).1;
+        let timeline: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(timeline["dropped"], 0);
+        let stages = timeline["timeline"].as_array().unwrap().iter().map(|entry| entry["stage"].clone());
+        (before, stages.collect::<Vec<_>>())
+    })
+    .await
+    .unwrap();
+    assert_eq!(before, export);
+    let mut expected = vec![json!(null)];
+    expected.extend((0..30).map(|number| json!(format!("Matting subject {number}"))));
+    assert_eq!(stages, expected);
+    let rows = postgres::value(&url, "SELECT count(*) FROM timeline_rows WHERE job = 2 AND last > 13").await;
+    assert!((1..=4).contains(&rows.parse::<u32>().unwrap()), "18 entries lie in {rows} rows of their own");
+}
+
 #[tokio::test]
 async fn a_store_on_postgres_is_for_the_programs_that_understand_it() {
     let database = postgres::empty_store().await;

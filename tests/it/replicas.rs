@@ -27,6 +27,35 @@ async fn stop(all: Vec<Arc<Server>>) {
     }
 }
 
+/// A database ends one of two transactions that wait for each other after a second of deadlock_timeout, so these would be slow as well.
+#[tokio::test]
+async fn replicas_that_change_the_same_jobs_the_other_way_round_never_wait_for_each_other() {
+    const JOBS: usize = 40;
+    let all = replicas(2).await;
+    let ids: Vec<_> = (0..JOBS).map(|number| format!("j{number}")).collect();
+    let made: Vec<_> = ids.iter().map(|id| json!({"op": "create", "id": id, "kind": "k"})).collect();
+    all[0].post("/batch", json!(made)).await.is(200);
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let before = all[0].value(deadlocks).await;
+    for round in 0..150 {
+        let change = |id: &String| json!({"op": "patch", "id": id, "stage": format!("s{round}")});
+        let on: Vec<_> = ids.iter().map(change).collect();
+        let back: Vec<_> = on.iter().rev().cloned().collect();
+        let (on, back) = tokio::join!(all[0].post("/batch", json!(on)), all[1].post("/batch", json!(back)));
+        for answer in [on.is(200), back.is(200)] {
+            let statuses = answer.json()["results"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one["status"].clone())
+                .collect::<Vec<_>>();
+            assert_eq!(statuses, vec![json!(200); JOBS]);
+        }
+    }
+    assert_eq!(all[0].value(deadlocks).await, before);
+    stop(all).await;
+}
+
 #[tokio::test]
 async fn what_one_has_acknowledged_all_others_tell() {
     let all = replicas(3).await;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
-use super::kinds;
+use super::{kinds, timeline};
 use crate::{
     engine::{
         EngineError, Keyed, Once, Place, Put, Stored, Write,
         record::{
-            self, AttemptRow, Change, Delta, Detail, EntryRow, Head, How, LogRow, Move, ROW_ENTRIES, Table, armed,
-            portions, queue_place, sql,
+            self, AttemptRow, Change, Delta, Detail, Head, How, LogRow, Move, ROW_ENTRIES, Table, armed, portions,
+            queue_place, sql,
         },
     },
     job::{Job, JobKey, Json, Kind, Labels, LogLine, Tenant, TimelineEntry, Timestamp},
@@ -21,6 +21,9 @@ use crate::{
 
 /// Lines of a log that were trimmed are taken out whenever their number has passed a multiple of this.
 const TRIM_LINES: u64 = 1024;
+/// Entries of a timeline before so many of the last ones are taken out whenever their number has passed a multiple of [`TRIM_ENTRIES`].
+const KEPT_ENTRIES: u64 = 320;
+const TRIM_ENTRIES: u64 = 64;
 
 /// Arrays of one length, and all of them as parameters.
 macro_rules! rows {
@@ -47,10 +50,12 @@ macro_rules! rows {
 rows! {
     Keys { job: i64, tenant: i32, key: String, expires_at: i64, replaces: Option<i64>, body: Vec<u8> }
     Made {
-        job: i64, tenant: i32, id: String, kind: i64, status: i16, revision: i64, head: Vec<u8>, detail: Vec<u8>,
-        input: Option<Vec<u8>>, result: Option<Vec<u8>>
+        job: i64, tenant: i32, id: String, kind: i64, status: i16, revision: i64, head: Vec<u8>, recent: Vec<u8>,
+        detail: Vec<u8>, input: Option<Vec<u8>>, result: Option<Vec<u8>>
     }
-    Changed { job: i64, before: i64, revision: i64, head: Vec<u8> }
+    Changed {
+        job: i64, before: i64, revision: i64, head: Vec<u8>, last: i64, entries: Option<Vec<u8>>
+    }
     Deleted { job: i64, before: i64, tenant: i32, id: String, until: i64 }
     Details { job: i64, body: Vec<u8> }
     Results { job: i64, body: Option<Vec<u8>> }
@@ -62,6 +67,7 @@ rows! {
     Lines { job: i64, last: i64, body: Vec<u8> }
     Trimmed { job: i64, last: i64 }
     Entries { job: i64, last: i64, body: Vec<u8> }
+    Outdated { job: i64, last: i64 }
     Attempts { job: i64, attempt: i64, body: Vec<u8> }
     Deltas { job: i64, body: Vec<u8> }
     Fed { job: i64, tenant: i32, change: Option<Vec<u8>>, moved: Vec<u8> }
@@ -84,6 +90,7 @@ pub(super) struct Batch {
     lines: Lines,
     trimmed: Trimmed,
     entries: Entries,
+    outdated: Outdated,
     attempts: Attempts,
     deltas: Deltas,
     fed: Fed,
@@ -92,7 +99,7 @@ pub(super) struct Batch {
 }
 
 /// How many parameters there are.
-pub(super) const PARAMS: usize = 60;
+pub(super) const PARAMS: usize = 65;
 
 impl Batch {
     /// All arrays.
@@ -112,6 +119,7 @@ impl Batch {
         self.lines.params(&mut params);
         self.trimmed.params(&mut params);
         self.entries.params(&mut params);
+        self.outdated.params(&mut params);
         self.attempts.params(&mut params);
         self.deltas.params(&mut params);
         self.fed.params(&mut params);
@@ -164,7 +172,8 @@ impl Batch {
         // More than there are where earlier ones were dropped before an export.
         place.timeline.entries = job.timeline.count.saturating_sub(write.history.timeline.len() as u64);
         place.armed_at = armed(None, job, now);
-        self.append(&mut place, &write.lines, &write.history.timeline)?;
+        self.append(number, &write.lines)?;
+        let recent = self.remember(&mut place, &write.history.timeline)?;
         self.arm(number, None, place.armed_at);
         self.queue(number, kind, None, job);
         let key = job.key();
@@ -173,7 +182,8 @@ impl Batch {
         let (detail, head) = (sealed(Table::Details, number, &Detail::of(job))?, head(job, place)?);
         let (input, result) = (json(Table::Inputs, input)?, json(Table::Results, job.result.as_ref())?);
         let (id, status) = (key.id.as_str().to_owned(), job.status() as i16);
-        self.made.push((sql(number), tenant, id, kind, status, sql(job.revision), head, detail, input, result));
+        let revision = sql(job.revision);
+        self.made.push((sql(number), tenant, id, kind, status, revision, head, recent, detail, input, result));
         self.label(number, tenant, &Labels::default(), &job.labels);
         Ok(place)
     }
@@ -190,8 +200,10 @@ impl Batch {
         let number = place.number;
         let mut next = *place;
         next.armed_at = armed(place.armed_at, job, now);
-        self.append(&mut next, &write.lines, &write.history.timeline)?;
-        self.changed.push((sql(number), sql(before.revision), sql(job.revision), head(job, next)?));
+        self.append(number, &write.lines)?;
+        let entries = timeline::frames(&mut next, &write.history.timeline)?;
+        let (head, last) = (head(job, next)?, next.timeline.entries);
+        self.changed.push((sql(number), sql(before.revision), sql(job.revision), head, sql(last), entries));
         self.arm(number, place.armed_at, next.armed_at);
         self.queue(number, kind, Some(before), job);
         if before.status() != job.status() {
@@ -208,6 +220,9 @@ impl Batch {
         if before.log.dropped / TRIM_LINES != job.log.dropped / TRIM_LINES {
             self.trimmed.push((sql(number), sql(job.log.dropped)));
         }
+        if last > KEPT_ENTRIES && place.timeline.entries / TRIM_ENTRIES != last / TRIM_ENTRIES {
+            self.outdated.push((sql(number), sql(last - KEPT_ENTRIES)));
+        }
         Ok(next)
     }
 
@@ -219,25 +234,27 @@ impl Batch {
         Ok(*place)
     }
 
-    /// Adds lines and entries of a timeline at its end; the place is then as with them.
-    fn append(
-        &mut self,
-        place: &mut Place,
-        lines: &[Arc<[LogLine]>],
-        entries: &[TimelineEntry],
-    ) -> Result<(), EngineError> {
-        let number = place.number;
+    /// Adds lines at the end of a log.
+    fn append(&mut self, number: u64, lines: &[Arc<[LogLine]>]) -> Result<(), EngineError> {
         for lines in portions(lines) {
             if let Some(row) = LogRow::of(number, 0, None, lines.iter().flat_map(|lines| lines.iter())) {
                 self.lines.push((sql(number), sql(row.last()), sealed(Table::LogRows, number, &row)?));
             }
         }
-        for entries in entries.chunks(ROW_ENTRIES) {
-            place.timeline.entries += entries.len() as u64;
-            let row: Vec<_> = entries.iter().map(EntryRow::of).collect();
-            self.entries.push((sql(number), sql(place.timeline.entries), sealed(Table::TimelineRows, number, &row)?));
-        }
         Ok(())
+    }
+
+    /// Adds the entries that a job is made with; those that stay with its head.
+    fn remember(&mut self, place: &mut Place, entries: &[TimelineEntry]) -> Result<Vec<u8>, EngineError> {
+        let mut recent = Vec::new();
+        for entries in entries.chunks(ROW_ENTRIES) {
+            recent.extend(timeline::frames(place, entries)?.unwrap_or_default());
+            if recent.len() >= timeline::RECENT_BYTES {
+                let body = std::mem::take(&mut recent);
+                self.entries.push((sql(place.number), sql(place.timeline.entries), body));
+            }
+        }
+        Ok(recent)
     }
 
     fn arm(&mut self, number: u64, from: Option<Timestamp>, to: Option<Timestamp>) {

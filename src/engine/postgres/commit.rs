@@ -15,6 +15,7 @@ use super::{
     batch::{Batch, PARAMS},
     connect::column,
     error::{Failed, fault, text},
+    timeline::RECENT_BYTES,
 };
 use crate::{
     engine::{
@@ -24,6 +25,8 @@ use crate::{
     job::Timestamp,
 };
 
+/// Parameters before those of the batch.
+const FIRST_PARAMS: usize = 4;
 /// The pause before a batch is sent again, and by how much longer each next one is, up to the last.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -34,13 +37,13 @@ impl Postgres {
         let kinds = self.kinds.of(&self.committing, writes, self.settings.kinds_max).await?;
         let made = writes.iter().zip(&kinds).filter(|(write, kind)| is_new(write) && kind.is_some()).count();
         let mut numbers = self.numbers(made).await?.into_iter();
+        let mut writes_of_jobs: Vec<_> = writes.iter().zip(kinds).enumerate().collect();
+        // In the order in which every batch locks jobs; those that are made come first and stay in theirs.
+        writes_of_jobs.sort_by_key(|(_, (write, _))| write.before.as_ref().map(|before| before.place.number));
         let mut batch = Batch::default();
-        let mut places = Vec::with_capacity(writes.len());
-        for (write, kind) in writes.iter().zip(kinds) {
-            let Some(kind) = kind else {
-                places.push(None);
-                continue;
-            };
+        let mut places = vec![None; writes.len()];
+        for (at, (write, kind)) in writes_of_jobs {
+            let Some(kind) = kind else { continue };
             let number = match &write.before {
                 _ if is_new(write) => {
                     let own = numbers.next().ok_or_else(|| EngineError::Corrupt("too few numbers for jobs".into()))?;
@@ -49,7 +52,7 @@ impl Postgres {
                 Some(before) => before.place.number,
                 None => 0,
             };
-            places.push(Some((number, batch.add(write, number, kind, now)?)));
+            places[at] = Some((number, batch.add(write, number, kind, now)?));
         }
         let refused = self.send(&batch, now).await?;
         self.counts.add(batch.counted(&refused));
@@ -106,8 +109,8 @@ impl Postgres {
         let connection = timeout_at(deadline, self.committing.get()).await;
         let connection = connection.unwrap_or_else(|_| Err(slow())).map_err(Unsent::Not)?;
         let origin = self.origin();
-        let now = sql(now.0);
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&id, &origin, &now];
+        let (now, recent_bytes) = (sql(now.0), RECENT_BYTES as i32);
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&id, &origin, &now, &recent_bytes];
         params.extend(batch.params());
         let call = async {
             let statement = connection.prepare_cached(&self.commit_call).await?;
@@ -186,7 +189,7 @@ enum Unsent {
 
 /// The statement that commits a batch.
 pub(super) fn commit_call() -> String {
-    let params: Vec<_> = (1..=PARAMS + 3).map(|number| format!("${number}")).collect();
+    let params: Vec<_> = (1..=PARAMS + FIRST_PARAMS).map(|number| format!("${number}")).collect();
     format!("SELECT commit_batch({})", params.join(","))
 }
 

@@ -10,6 +10,7 @@ use super::{
     connect::{Connections, column},
     error::fault,
     read,
+    timeline::Timeline,
 };
 use crate::{
     engine::{
@@ -92,15 +93,22 @@ async fn histories(
     (first, last): (i64, i64),
 ) -> Result<HashMap<u64, History>, EngineError> {
     const ATTEMPTS: &str = "SELECT job, body FROM attempts WHERE job >= $1 AND job <= $2 ORDER BY job, attempt";
-    const ENTRIES: &str = "SELECT job, body FROM timeline_rows WHERE job >= $1 AND job <= $2 ORDER BY job, last";
+    const ENTRIES: &str = "SELECT job, last, body FROM timeline_rows WHERE job >= $1 AND job <= $2
+         UNION ALL SELECT job, $3, recent FROM heads WHERE job >= $1 AND job <= $2 ORDER BY job, last";
     let mut histories = HashMap::<_, History>::new();
     for row in transaction.query(ATTEMPTS, &[&first, &last]).await.map_err(|error| fault(&error))? {
         let number = column::<i64>(&row, 0)?.cast_unsigned();
         histories.entry(number).or_default().attempts.push(read::attempt(number, &row, 1)?);
     }
-    for row in transaction.query(ENTRIES, &[&first, &last]).await.map_err(|error| fault(&error))? {
-        let number = column::<i64>(&row, 0)?.cast_unsigned();
-        histories.entry(number).or_default().timeline.extend(read::timeline(number, &row, 1)?);
+    let rows = transaction.query(ENTRIES, &[&first, &last, &i64::MAX]).await.map_err(|error| fault(&error))?;
+    let mut rows = rows.iter().peekable();
+    while let Some(first) = rows.peek() {
+        let job: i64 = column(first, 0)?;
+        let mut timeline = Timeline::new(job.cast_unsigned(), u64::MAX);
+        while let Some(row) = rows.next_if(|row| column::<i64>(row, 0).is_ok_and(|of| of == job)) {
+            timeline.add(column(row, 1)?, column(row, 2)?)?;
+        }
+        histories.entry(job.cast_unsigned()).or_default().timeline = timeline.finish();
     }
     Ok(histories)
 }

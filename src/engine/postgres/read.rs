@@ -11,9 +11,9 @@ use super::{
 use crate::{
     engine::{
         EngineError, Found, LogEnd, LogSlice, Once, Stored,
-        record::{self, AttemptRow, Detail, EntryRow, Head, LogRow, Table, sql, tenant_of},
+        record::{self, AttemptRow, Detail, Head, LogRow, Table, sql, tenant_of},
     },
-    job::{Attempt, JobId, JobKey, Json, LogLine, PastAttempt, Tenant, TimelineEntry, Timestamp},
+    job::{Attempt, JobId, JobKey, Json, LogLine, PastAttempt, Tenant, Timestamp},
 };
 
 /// Rows of a log that are read at once.
@@ -104,22 +104,6 @@ impl Postgres {
         rows.iter().map(|row| attempt(number, row, 0)).collect()
     }
 
-    pub(super) async fn read_timeline(&self, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError> {
-        const ENTRIES: &str = "SELECT body FROM timeline_rows WHERE job = $1 AND last <= $2
-             AND EXISTS (SELECT FROM heads WHERE job = $1) ORDER BY last";
-        let (number, count) = (stored.place.number, stored.place.timeline.entries);
-        let rows = self.connections.rows(ENTRIES, &[&sql(number), &sql(count)]).await?;
-        // A job has entries from the first moment on.
-        if rows.is_empty() && count > 0 && !self.is_there(number).await? {
-            return Ok(None);
-        }
-        let mut entries = Vec::new();
-        for row in &rows {
-            entries.extend(timeline(number, row, 0)?);
-        }
-        Ok(Some(entries))
-    }
-
     async fn is_there(&self, number: u64) -> Result<bool, EngineError> {
         Ok(self.connections.row("SELECT FROM heads WHERE job = $1", &[&sql(number)]).await?.is_some())
     }
@@ -191,12 +175,6 @@ impl Postgres {
 /// The attempt in a row.
 pub(super) fn attempt(number: u64, row: &Row, at: usize) -> Result<PastAttempt, EngineError> {
     record::open::<AttemptRow<'_>>(Table::Attempts, number, column(row, at)?)?.past(number)
-}
-
-/// The entries in a row of a timeline.
-pub(super) fn timeline(number: u64, row: &Row, at: usize) -> Result<Vec<TimelineEntry>, EngineError> {
-    let entries: Vec<EntryRow<'_>> = record::open(Table::TimelineRows, number, column(row, at)?)?;
-    entries.into_iter().map(|entry| entry.entry(number)).collect()
 }
 
 /// Lines taken from one end on, within bounds.

@@ -9,10 +9,11 @@ use super::error::fault;
 use crate::engine::EngineError;
 
 /// The steps from an empty schema to the format of this program; the format number is how many have been made.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../../migrations/postgres/0001.sql"), include_str!("../../../migrations/postgres/0002.sql")];
 /// The oldest program, by its format, that can work on what this one writes. A step that an older program would stumble over
 /// raises it, and says so in docs/operating.md.
-const OLDEST: i32 = 1;
+const OLDEST: i32 = 2;
 
 /// Brings the store up to date that the connection's schema has; an empty schema becomes an empty store.
 ///
