@@ -1,6 +1,11 @@
-//! What an engine promises beneath the server: logs of any length, lists, conflicts, reserved ids, freed space.
+//! What the embedded engine promises beneath the server: conflicts, reserved ids, keys, freed space, and in files of their own the rest.
 
 mod feed;
+mod figures;
+mod formats;
+mod lists;
+mod logs;
+mod timelines;
 
 use std::{
     collections::BTreeSet,
@@ -95,22 +100,6 @@ fn creation(new: &NewJob) -> Write {
     Write { key: new.spec.key.clone(), before: None, put, lines: vec![made.lines], history: made.history, once: None }
 }
 
-/// Takes out of a store the tables that later formats than this one have added.
-fn take_back_to(file: &rusqlite::Connection, format: i64) {
-    const ADDED: [(i64, &str); 6] = [
-        (2, "DROP TABLE feed; DROP TABLE gone"),
-        (3, "DROP TABLE queue; DROP TABLE deadlines"),
-        (4, "DROP INDEX once_expiry; DROP INDEX ids_expiry"),
-        (5, "DROP TABLE attempts"),
-        (6, "DROP TABLE timeline_rows; DROP TABLE freed_timeline"),
-        (7, "DROP TABLE tallies"),
-    ];
-    for (_, tables) in ADDED.iter().filter(|(added, _)| *added > format) {
-        file.execute_batch(tables).unwrap();
-    }
-    file.execute_batch(&format!("PRAGMA user_version = {format}")).unwrap();
-}
-
 fn deletion(stored: &Stored, reserved_until: Timestamp) -> Write {
     Write {
         key: stored.job.key().clone(),
@@ -167,37 +156,6 @@ async fn log(engine: &Sqlite, stored: &Stored, from: LogEnd, lines_max: usize) -
 }
 
 #[tokio::test]
-async fn many_lines_in_one_commit_become_rows_of_a_bounded_size() {
-    let directory = TempDir::new().unwrap();
-    let engine = open(directory.path());
-    let new = new_job("a", "k", &[]);
-    let before = Job::create(&new, &limits(), NOW).next;
-    // As an import brings them: forty portions of 20 KiB.
-    let mut job = before.clone();
-    let mut portions = Vec::new();
-    for portion in 0..40 {
-        let lines = append((0..20).map(|line| format!("{portion} {line} {}", "x".repeat(980))));
-        let applied = job.apply(&lines, &Guard::default(), &limits(), NOW).expect("the lines are taken");
-        job = applied.next;
-        portions.push(applied.lines);
-    }
-    let put = Put::New { job: Arc::new(job), input: None };
-    let outcome = commit(
-        &engine,
-        Write { key: key("a"), before: None, put, lines: portions.clone(), history: History::default(), once: None },
-    )
-    .await;
-    let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
-    // Four portions go over 64 KiB.
-    assert_eq!(place.rows, 10);
-    let stored = find(&engine, "a").await;
-    assert_eq!(stored.place, place);
-    let lines = log(&engine, &stored, LogEnd::After(0), 1000).await;
-    assert_eq!(lines, portions.iter().flat_map(|lines| lines.iter().cloned()).collect::<Vec<_>>());
-    engine.close().await.expect("it closes");
-}
-
-#[tokio::test]
 async fn what_was_committed_is_read_back_whole_after_reopening() {
     let directory = TempDir::new().unwrap();
     let mut new = new_job("one", "restyle", &[("user", "42"), ("tier", "free")]);
@@ -225,121 +183,6 @@ async fn what_was_committed_is_read_back_whole_after_reopening() {
     assert_eq!(engine.input(&read).await.unwrap(), new.input);
     let texts: Vec<_> = log(&engine, &read, LogEnd::After(0), 10).await.into_iter().map(|line| line.text).collect();
     assert_eq!(texts, ["hello".into(), "second".into()] as [Arc<str>; 2]);
-}
-
-#[tokio::test]
-async fn any_line_of_a_long_log_is_found_and_trimmed_ones_are_freed() {
-    let directory = TempDir::new().unwrap();
-    let engine = open(directory.path());
-    let mut stored = create(&engine, &new_job("long", "k", &[])).await;
-    let mut said: Vec<String> = Vec::new();
-    // Far over the longer stride, in rows of one to three lines, and over the limit, so that old ones go.
-    for step in 0..13_000_usize {
-        let texts: Vec<_> = (0..step % 3 + 1).map(|line| format!("line {} of step {step}", line + 1)).collect();
-        said.extend(texts.clone());
-        stored = change(&engine, &stored, &append(texts)).await;
-    }
-    let count = said.len() as u64;
-    assert_eq!(stored.job.log.count, count);
-    assert_eq!(stored.job.log.dropped, count - 20_000);
-    let first = stored.job.log.first();
-    let expect = |from: u64, until: u64| -> Vec<(u64, String)> {
-        (from..=until).map(|seq| (seq, said[usize::try_from(seq).unwrap() - 1].clone())).collect()
-    };
-    let told = |lines: Vec<LogLine>| -> Vec<(u64, String)> {
-        lines.into_iter().map(|line| (line.seq, line.text.to_string())).collect()
-    };
-    for after in [0, first - 1, first, first + 1, first + 4_095, first + 4_096, first + 4_097, count - 2, count - 1] {
-        let from = after.max(first - 1) + 1;
-        let read = told(log(&engine, &stored, LogEnd::After(after), 70).await);
-        assert_eq!(read, expect(from, count.min(from + 69)), "after {after}");
-    }
-    assert_eq!(log(&engine, &stored, LogEnd::After(count), 70).await, []);
-    assert_eq!(told(log(&engine, &stored, LogEnd::Newest, 100).await), expect(count - 99, count));
-    assert_eq!(told(log(&engine, &stored, LogEnd::Newest, 100_000).await), expect(first, count));
-    engine.close().await.unwrap();
-    let rows = |query: &str| -> u64 {
-        let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-        file.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
-    };
-    // 20,000 lines are kept in two rows of three; trimming is freed a thousand lines at a time.
-    assert!(rows("SELECT count(*) FROM log_rows") < 10_000 + 1_100);
-    drop(engine);
-    let engine = open(directory.path());
-    let stored = find(&engine, "long").await;
-    let write = deletion(&stored, Timestamp(NOW.0 + 5));
-    assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
-    // Freeing goes on in the background; each commit does its part as well, so enough of them have freed it all.
-    for step in 0..200 {
-        create(&engine, &new_job(&format!("other-{step}"), "k", &[])).await;
-    }
-    engine.close().await.unwrap();
-    assert_eq!(rows("SELECT count(*) FROM log_rows"), 0);
-    for table in ["details", "timeline_rows", "inputs", "results", "labels", "freed", "freed_timeline"] {
-        let left = rows(&format!("SELECT count(*) FROM {table}"));
-        // One for each of the others.
-        assert_eq!(left, if ["details", "timeline_rows"].contains(&table) { 200 } else { 0 }, "{table}");
-    }
-}
-
-#[tokio::test]
-async fn a_timeline_keeps_its_last_entries_and_leaves_no_row_behind() {
-    let directory = TempDir::new().unwrap();
-    let engine = open(directory.path());
-    let mut stored = create(&engine, &new_job("long", "k", &[])).await;
-    let mut counts = Vec::new();
-    // An attempt that is given up has three entries: it is begun, it fails, it is tried again.
-    for step in 0..600_u32 {
-        let status = |status| Change::Patch(Patch { status: Some(status), ..Patch::default() });
-        let next = match step % 3 {
-            0 => status(Status::Processing),
-            1 => status(Status::Failed),
-            _ => Change::Retry(milepost::job::Retry { attempt: None }),
-        };
-        stored = change(&engine, &stored, &next).await;
-        let kept = engine.timeline(&stored).await.unwrap().unwrap();
-        counts.push(kept.len());
-        let attempt = Attempt(step / 3 + 1 + u32::from(step % 3 == 2));
-        assert_eq!(kept.last().map(|entry| (entry.attempt, entry.status)), Some((attempt, stored.job.status())));
-    }
-    assert_eq!(stored.job.timeline.count, 601);
-    assert_eq!(counts[..255], (2..257).collect::<Vec<_>>(), "none goes too early");
-    assert!(counts[255..].iter().all(|kept| (256..544).contains(kept)), "{counts:?}");
-    assert!(counts.windows(2).any(|pair| pair[1] < pair[0]), "some go");
-    let early = stored.clone();
-    let kept = engine.timeline(&stored).await.unwrap();
-    let old = engine.timeline(&find(&engine, "long").await).await.unwrap();
-    assert_eq!(kept, old, "also of the job as it is read");
-    let write = deletion(&stored, Timestamp(NOW.0 + 5));
-    assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
-    assert_eq!(engine.timeline(&early).await.unwrap(), None, "it is gone");
-    for step in 0..20 {
-        create(&engine, &new_job(&format!("other-{step}"), "k", &[])).await;
-    }
-    engine.close().await.unwrap();
-    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    let rows =
-        |table| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!((rows("timeline_rows"), rows("freed_timeline")), (20, 0));
-}
-
-#[tokio::test]
-async fn a_page_of_a_log_keeps_to_its_bytes_from_either_end() {
-    let directory = TempDir::new().unwrap();
-    let engine = open(directory.path());
-    let mut stored = create(&engine, &new_job("bytes", "k", &[])).await;
-    for _ in 0..10 {
-        stored = change(&engine, &stored, &append((0..3).map(|_| "x".repeat(100)))).await;
-    }
-    let seqs = async |from, bytes_max| {
-        let slice = LogSlice { from, lines_max: 1000, bytes_max };
-        let lines = engine.log(&stored, slice).await.unwrap().unwrap();
-        lines.into_iter().map(|line| line.seq).collect::<Vec<_>>()
-    };
-    assert_eq!(seqs(LogEnd::After(4), 450).await, [5, 6, 7, 8]);
-    assert_eq!(seqs(LogEnd::Newest, 450).await, [27, 28, 29, 30]);
-    assert_eq!(seqs(LogEnd::After(4), 1).await, [5], "the first line is always given");
-    assert_eq!(seqs(LogEnd::Newest, 1).await, [30]);
 }
 
 #[tokio::test]
@@ -461,63 +304,6 @@ async fn keys_and_reserved_ids_are_forgotten_when_they_are_over() {
     assert_eq!(rows(), [3, 3]);
 }
 
-/// The ids of queued jobs of a kind in their order.
-async fn queue(engine: &Sqlite, kind: &str) -> Vec<String> {
-    let query = QueueQuery { tenant: Tenant(0), kinds: vec![Kind::try_from(kind).unwrap()], jobs_max: 10 };
-    let id = |stored: Stored| stored.job.key().id.to_string();
-    engine.queued(&query).await.unwrap().into_iter().map(id).collect()
-}
-
-async fn due(engine: &Sqlite, now: Timestamp) -> Vec<String> {
-    engine.due(now, 10).await.unwrap().iter().map(|key| key.id.to_string()).collect()
-}
-
-#[tokio::test]
-async fn a_store_of_an_older_format_gets_queues_and_deadlines() {
-    let directory = TempDir::new().unwrap();
-    let engine = open(directory.path());
-    let with = |id: &str, priority, lease: Option<u32>| {
-        let mut new = new_job(id, "k", &[]);
-        new.spec.priority = priority;
-        new.spec.lease_seconds = lease.map(Seconds);
-        (new.spec.queue_ttl_seconds, new.spec.retain_seconds) = (None, None);
-        new
-    };
-    for new in [with("low", -1, None), with("high", 1, None), with("other", 0, None)] {
-        create(&engine, &new).await;
-    }
-    let leased = create(&engine, &with("leased", 0, Some(30))).await;
-    let status = |status| Change::Patch(Patch { status: Some(status), ..Patch::default() });
-    let leased = change(&engine, &leased, &status(Status::Processing)).await;
-    let result = Change::Patch(Patch { result: Edit::Set(Json::from_text("[1]".into()).unwrap()), ..Patch::default() });
-    let leased = change(&engine, &leased, &result).await;
-    engine.close().await.unwrap();
-    drop(engine);
-    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    let dropped: usize =
-        ["DELETE FROM queue", "DELETE FROM deadlines"].map(|text| file.execute(text, []).unwrap()).iter().sum();
-    assert_eq!(dropped, 4, "each stood in its table");
-    take_back_to(&file, 2);
-    drop(file);
-    // An export reads it as it is.
-    let mut exported = sqlite::export(directory.path()).unwrap();
-    let mut pieces = Vec::new();
-    while let Some(piece) = exported.recv().await {
-        pieces.push(piece.unwrap());
-    }
-    assert_eq!(pieces.len(), 5, "four jobs and the end");
-    let engine = open(directory.path());
-    assert_eq!(queue(&engine, "k").await, ["high", "other", "low"]);
-    let lost_at = NOW.after(Seconds(30));
-    assert!(due(&engine, Timestamp(lost_at.0 - 1)).await.is_empty());
-    assert_eq!(due(&engine, lost_at).await, ["leased"]);
-    let found = find(&engine, "leased").await;
-    assert_eq!(found.job, leased.job, "its result is still there");
-    // It is armed as if it had never been otherwise.
-    change(&engine, &found, &status(Status::Completed)).await;
-    assert!(due(&engine, lost_at).await.is_empty());
-}
-
 #[tokio::test]
 async fn an_idempotency_key_is_remembered_until_it_expires() {
     let directory = TempDir::new().unwrap();
@@ -571,135 +357,6 @@ async fn one_process_has_the_store() {
     open(directory.path());
 }
 
-/// Lists are what filtering and sorting all jobs in memory would give, page by page.
-#[test]
-fn lists_are_what_a_plain_filter_gives() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let directory = TempDir::new().unwrap();
-    let engine = runtime.block_on(async { open(directory.path()) });
-    let mut all = Vec::new();
-    runtime.block_on(async {
-        for number in 0..300_u32 {
-            let user = (number % 7).to_string();
-            let labels: &[(&str, &str)] = match number % 3 {
-                0 => &[],
-                1 => &[("user", &user)],
-                _ => &[("user", &user), ("other", "3")],
-            };
-            let id = format!("{}{number}", if number % 2 == 0 { "even-" } else { "odd-" });
-            let mut stored = create(&engine, &new_job(&id, &format!("kind-{}", number % 4), labels)).await;
-            let status = Status::ALL[number as usize % 5];
-            if status != Status::Queued {
-                let patch = Patch { status: Some(status), ..Patch::default() };
-                stored = change(&engine, &stored, &Change::Patch(patch)).await;
-            }
-            all.push(stored.job);
-        }
-    });
-    let some = |max: usize, of: usize| prop::collection::btree_set(0..of, 0..=max);
-    let label = prop::option::of((prop::sample::select(vec!["user", "other", "none"]), 0..8_u32));
-    let text = prop::option::of(prop::sample::select(vec!["even-", "odd-1", "3", "even-100", "nothing", "o"]));
-    let strategy =
-        (some(2, 5), some(2, 5), label, text, any::<bool>(), 1..40_usize, prop::sample::select(vec![7, 1000]));
-    let mut runner =
-        TestRunner::new(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() });
-    let checked = runner.run(&strategy, |(statuses, kinds, label, text, oldest, jobs_max, scan_max)| {
-        let statuses: Vec<_> = statuses.into_iter().map(|index| Status::ALL[index]).collect();
-        // The fifth kind does not exist.
-        let kinds: Vec<_> = kinds.into_iter().map(|kind| Kind::try_from(&*format!("kind-{kind}")).unwrap()).collect();
-        let labels: Vec<_> = label
-            .into_iter()
-            .map(|(key, value)| (LabelKey::try_from(key).unwrap(), LabelValue::try_from(&*value.to_string()).unwrap()))
-            .collect();
-        let mut expected: Vec<String> = all
-            .iter()
-            .filter(|job| statuses.is_empty() || statuses.contains(&job.status()))
-            .filter(|job| kinds.is_empty() || kinds.contains(&job.spec.kind))
-            .filter(|job| labels.iter().all(|(key, value)| job.labels.has(key, value)))
-            .filter(|job| {
-                text.is_none_or(|text| {
-                    job.key().id.as_str().starts_with(text)
-                        || job.labels.iter().any(|(_, value)| value.as_str() == text)
-                })
-            })
-            .map(|job| job.key().id.to_string())
-            .collect();
-        if !oldest {
-            expected.reverse();
-        }
-        let mut query = ListQuery {
-            tenant: Tenant(0),
-            statuses,
-            kinds,
-            labels,
-            text: text.map(str::to_owned),
-            order: if oldest { Order::Oldest } else { Order::Newest },
-            after: None,
-            jobs_max,
-            scan_max,
-        };
-        let mut listed = Vec::new();
-        let mut cursors = BTreeSet::new();
-        loop {
-            let page = runtime.block_on(engine.list(query.clone())).unwrap();
-            prop_assert!(page.jobs.len() <= jobs_max);
-            listed.extend(page.jobs.iter().map(|job| job.key().id.to_string()));
-            let Some(Cursor(next)) = page.next else { break };
-            prop_assert!(cursors.insert(next), "a page begins where an earlier one did");
-            query.after = page.next;
-        }
-        prop_assert_eq!(listed, expected);
-        Ok(())
-    });
-    checked.unwrap();
-}
-
-/// The file of a store that a program wrote which knew formats up to 5 (commit 7882712), and what that program exported.
-const FORMAT_5: [&str; 2] = [include_str!("engine/format-5.sql"), include_str!("engine/format-5.ndjson")];
-
-/// The export of a store, without its header.
-async fn exported(directory: &std::path::Path) -> String {
-    let mut pieces = sqlite::export(directory).unwrap();
-    let mut encoder = Encoder::new(NOW);
-    loop {
-        match pieces.recv().await.expect("it goes on to its end").expect("nothing is damaged") {
-            Exported::End => break,
-            piece @ (Exported::Job(..) | Exported::Lines(_)) => encoder.push(&piece),
-        }
-    }
-    let text = String::from_utf8(encoder.finish().to_vec()).unwrap();
-    text.split_once('\n').unwrap().1.to_owned()
-}
-
-#[tokio::test]
-async fn a_store_that_format_5_has_written_is_what_it_was_and_goes_on() {
-    let directory = TempDir::new().unwrap();
-    let [written, export] = FORMAT_5;
-    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    file.execute_batch("PRAGMA page_size = 1024").unwrap();
-    file.execute_batch(written).unwrap();
-    file.execute_batch("PRAGMA application_id = 0x4D504A53; PRAGMA user_version = 5; PRAGMA journal_mode = WAL")
-        .unwrap_or(());
-    drop(file);
-    assert_eq!(exported(directory.path()).await, export, "before it has been opened");
-    let engine = open(directory.path());
-    assert_eq!(exported(directory.path()).await, export);
-    for id in ["queued", "plain", "leased", "completed", "retried"] {
-        let found = find(&engine, id).await;
-        assert_eq!(engine.timeline(&found).await.unwrap(), Some(vec![]), "nobody has remembered what happened to it");
-        let labels = LabelEdit { clear: true, set: Vec::new() };
-        let stage = Edit::Set(milepost::job::Stage::try_from("on").unwrap());
-        let patch = match found.job.is_done() {
-            true => Change::Retry(milepost::job::Retry { attempt: None }),
-            false => Change::Patch(Patch { stage, labels, ..Patch::default() }),
-        };
-        let next = change(&engine, &found, &patch).await;
-        assert_eq!(find(&engine, id).await.job, next.job);
-        assert_eq!(engine.timeline(&next).await.unwrap().unwrap().len(), 1);
-    }
-    engine.close().await.unwrap();
-}
-
 #[tokio::test]
 async fn a_head_keeps_its_length_while_its_job_goes_on() {
     let directory = TempDir::new().unwrap();
@@ -720,98 +377,5 @@ async fn a_head_keeps_its_length_while_its_job_goes_on() {
     let retry = change(&engine, &stored, &Change::Retry(milepost::job::Retry { attempt: None })).await;
     change(&engine, &retry, &Change::Patch(Patch { stage: Edit::Set(stage), ..Patch::default() })).await;
     assert!(length() > at_first, "what is long needs more");
-    engine.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn what_is_counted_is_what_was_committed() {
-    let directory = TempDir::new().unwrap();
-    let engine = open(directory.path());
-    let flow = async |engine: &Sqlite| {
-        let (_, tallies) = engine.figures(Tenant(0)).await.unwrap();
-        tallies.first().map(|(_, tally)| tally.flow(NOW, 60)).unwrap_or_default()
-    };
-    let status = |status| Change::Patch(Patch { status: Some(status), ..Patch::default() });
-    let stored = create(&engine, &new_job("j", "k", &[])).await;
-    let begun = change(&engine, &stored, &status(Status::Processing)).await;
-    let expected = Flow { created: 1, ..Flow::default() };
-    assert_eq!(flow(&engine).await, expected);
-    // What meets another writer counts for nothing, and is not what comes with it either.
-    let guard = Guard { attempt: Some(Attempt::FIRST), versions: None };
-    let ended = begun.job.apply(&status(Status::Completed), &guard, &limits(), NOW).unwrap();
-    let write = |before: &Stored| Write {
-        key: key("j"),
-        before: Some(before.clone()),
-        put: Put::Changed(Arc::new(ended.next.clone())),
-        lines: vec![],
-        history: ended.history.clone(),
-        once: None,
-    };
-    assert!(matches!(commit(&engine, write(&stored)).await, Outcome::Conflict(_)));
-    assert_eq!(flow(&engine).await, expected);
-    assert!(matches!(commit(&engine, write(&begun)).await, Outcome::Committed(_)));
-    let expected = Flow { completed: 1, ..expected };
-    assert_eq!(flow(&engine).await, expected);
-    assert_eq!(engine.usual_seconds(Tenant(0), &Kind::try_from("k").unwrap()), Some(Seconds(1)));
-    // A job that ends and is deleted in one commit has ended.
-    let other = create(&engine, &new_job("other", "k", &[])).await;
-    let cancelled = Change::Cancel(milepost::job::Cancel { reason: None });
-    let cancelled = other.job.apply(&cancelled, &Guard::default(), &limits(), NOW).unwrap();
-    let write = Write {
-        key: key("other"),
-        before: Some(other),
-        put: Put::Deleted { reserved_until: NOW },
-        lines: vec![],
-        history: History { ends: cancelled.history.ends, ..History::default() },
-        once: None,
-    };
-    assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
-    let expected = Flow { created: 2, cancelled: 1, ..expected };
-    assert_eq!(flow(&engine).await, expected);
-    engine.close().await.unwrap();
-    drop(engine);
-    let engine = open(directory.path());
-    assert_eq!(flow(&engine).await, expected, "over a restart");
-    engine.close().await.unwrap();
-    drop(engine);
-
-    // A damaged row is named, keeps nobody from working, and is written anew.
-    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    assert_eq!(file.execute("UPDATE tallies SET body = zeroblob(20)", []).unwrap(), 1);
-    drop(file);
-    let engine = open(directory.path());
-    assert!(matches!(engine.figures(Tenant(0)).await, Err(EngineError::Corrupt(damage)) if damage.contains("tallies")));
-    create(&engine, &new_job("third", "k", &[])).await;
-    assert_eq!(flow(&engine).await, Flow { created: 1, ..Flow::default() });
-    engine.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_damaged_timeline_is_named_and_deleted_all_the_same() {
-    let directory = TempDir::new().unwrap();
-    let engine = open(directory.path());
-    let status = |status| Change::Patch(Patch { status: Some(status), ..Patch::default() });
-    let mut jobs = Vec::new();
-    for id in ["flipped", "missing"] {
-        let stored = create(&engine, &new_job(id, "k", &[])).await;
-        let stored = change(&engine, &stored, &status(Status::Processing)).await;
-        jobs.push(change(&engine, &stored, &status(Status::Completed)).await);
-    }
-    engine.close().await.unwrap();
-    drop(engine);
-    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    file.execute_batch(
-        "UPDATE timeline_rows SET body = zeroblob(30) WHERE row = 2; DELETE FROM timeline_rows WHERE row = 5",
-    )
-    .unwrap();
-    drop(file);
-    let engine = open(directory.path());
-    for stored in &jobs {
-        let read = engine.timeline(stored).await;
-        assert!(matches!(&read, Err(EngineError::Corrupt(damage)) if damage.contains("timeline_rows")), "{read:?}");
-        let write = deletion(stored, NOW);
-        assert!(matches!(commit(&engine, write).await, Outcome::Committed(_)));
-    }
-    create(&engine, &new_job("next", "k", &[])).await;
     engine.close().await.unwrap();
 }

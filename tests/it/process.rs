@@ -367,6 +367,9 @@ async fn a_store_on_postgres_that_format_1_has_written_is_what_it_was_and_goes_o
     assert_eq!(stages, expected);
     let rows = postgres::value(&url, "SELECT count(*) FROM timeline_rows WHERE job = 2 AND last > 13").await;
     assert!((1..=4).contains(&rows.parse::<u32>().unwrap()), "18 entries lie in {rows} rows of their own");
+    let calls =
+        "SELECT count(*) FROM pg_proc WHERE proname = 'commit_batch' AND pronamespace = current_schema()::regnamespace";
+    assert_eq!(postgres::value(&url, calls).await, "1", "programs of format 1 find theirs no longer");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use milepost::{
 };
 use proptest::test_runner::FileFailurePersistence;
 
-use super::*;
+use super::{formats::take_back_to, *};
 
 const TENANT: Tenant = Tenant(0);
 
