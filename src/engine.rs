@@ -85,6 +85,16 @@ pub trait Engine: Send + Sync + 'static {
     /// Lines of a job's log up to the count it had when `stored` was read, in order; `None` when the job is gone.
     async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError>;
 
+    /// As [`Engine::find`] and then [`Engine::log`], for whoever wants both: an id that leads to no job has no lines.
+    async fn find_with_log(&self, key: &JobKey, slice: LogSlice) -> Result<(Found, Vec<LogLine>), EngineError> {
+        let found = self.find(key).await?;
+        let Found::Job(stored) = &found else { return Ok((found, Vec::new())) };
+        Ok(match self.log(stored, slice).await? {
+            Some(lines) => (found, lines),
+            None => (Found::Missing, Vec::new()),
+        })
+    }
+
     /// What was done under an idempotency key, if that is still remembered at `now`.
     async fn once(&self, tenant: Tenant, key: &str, now: Timestamp) -> Result<Option<Once>, EngineError>;
 
@@ -277,6 +287,16 @@ pub enum Found {
     Reserved(Timestamp),
     /// Nothing.
     Missing,
+}
+
+impl Found {
+    /// The job, if it is one.
+    pub fn job(self) -> Option<Stored> {
+        match self {
+            Self::Job(stored) => Some(stored),
+            Self::Reserved(_) | Self::Missing => None,
+        }
+    }
 }
 
 /// What an idempotency key stands for.

@@ -18,6 +18,7 @@ mod interleavings;
 mod news;
 pub mod portable;
 mod queue;
+mod reads;
 mod reserved;
 mod settings;
 mod stats;
@@ -55,11 +56,8 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    engine::{Caution, Count, Engine, EngineError, Found, ListQuery, LogEnd, LogSlice, Page},
-    job::{
-        Append, Attempt, Change, Document, Guard, JobId, JobKey, Json, LogLine, NewJob, PastAttempt, Seq, Tenant,
-        TimelineEntry,
-    },
+    engine::{Caution, Count, Engine, EngineError, Found, ListQuery, Page},
+    job::{Append, Change, Guard, JobId, JobKey, NewJob, Tenant},
     metrics::StoreMetrics,
     sync::oneshot,
 };
@@ -258,110 +256,6 @@ impl JobStore {
             Err(StoreError::NotFound(_)) => self.gone(&key).await,
             Err(error) => Err(error),
         }
-    }
-
-    /// A job as it is now.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], or the store's own.
-    pub async fn read(&self, caller: Caller, id: &JobId) -> Result<Snapshot, StoreError> {
-        let key = caller.key(id);
-        let Inner { cache, engine, .. } = &*self.inner;
-        let snapshot = match cache.get(&key) {
-            Some(snapshot) => snapshot,
-            None => match cache.get_or_load(&key, engine.find(&key)).await? {
-                Some((snapshot, true)) => return Ok(snapshot),
-                // Read for somebody who asked earlier.
-                Some((snapshot, false)) => snapshot,
-                None => return Err(StoreError::NotFound(key.id)),
-            },
-        };
-        match engine.moved(snapshot.stored()).await? {
-            None => Ok(snapshot),
-            Some(Found::Job(stored)) => Ok(cache.put(key, stored)),
-            Some(Found::Reserved(_) | Found::Missing) => {
-                cache.remove(&key);
-                Err(StoreError::NotFound(key.id))
-            }
-        }
-    }
-
-    /// The document that a poll gets: the job with the last lines of its log. Encoded once for each version.
-    ///
-    /// # Errors
-    /// As [`JobStore::read`].
-    pub async fn document(&self, snapshot: &Snapshot) -> Result<Bytes, StoreError> {
-        if let Some(text) = snapshot.document() {
-            return Ok(text.clone());
-        }
-        let lines = self.lines(snapshot, LogEnd::Newest, self.inner.settings.document_lines).await?;
-        let text = Bytes::from(Document::new(snapshot.job()).with_logs(&lines).encode());
-        self.inner.cache.put_document(snapshot, text.clone());
-        Ok(text)
-    }
-
-    /// Lines of a job's log, of the moment of the snapshot; at most `log_page_bytes` of them.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] when the job has gone meanwhile, or the store's own.
-    pub async fn lines(&self, of: &Snapshot, from: LogEnd, lines_max: usize) -> Result<Vec<LogLine>, StoreError> {
-        self.slice(of, LogSlice { from, lines_max, bytes_max: self.inner.settings.log_page_bytes }).await
-    }
-
-    /// Lines of a job's log that follow this one, of the moment of the snapshot; the first of them even if it alone is
-    /// over `bytes_max`. None: all of them have been trimmed.
-    ///
-    /// # Errors
-    /// As [`JobStore::lines`].
-    pub async fn lines_after(
-        &self,
-        of: &Snapshot,
-        seq: Seq,
-        lines_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<LogLine>, StoreError> {
-        self.slice(of, LogSlice { from: LogEnd::After(seq), lines_max, bytes_max }).await
-    }
-
-    async fn slice(&self, of: &Snapshot, slice: LogSlice) -> Result<Vec<LogLine>, StoreError> {
-        let log = &of.job().log;
-        let nothing = match slice.from {
-            LogEnd::After(seq) => seq >= log.count,
-            LogEnd::Newest => slice.lines_max == 0,
-        };
-        if nothing || log.count == log.dropped {
-            return Ok(Vec::new());
-        }
-        let lines = self.inner.engine.log(of.stored(), slice).await?;
-        lines.ok_or_else(|| StoreError::NotFound(of.job().key().id.clone()))
-    }
-
-    /// The attempts before that of the snapshot, in order, as many as are kept.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub async fn attempts(&self, of: &Snapshot) -> Result<Vec<PastAttempt>, StoreError> {
-        if of.job().attempt == Attempt::FIRST {
-            return Ok(Vec::new());
-        }
-        Ok(self.inner.engine.attempts(of.stored()).await?)
-    }
-
-    /// The last entries of the job's timeline up to the snapshot, in order, as many as are kept.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] when the job has gone meanwhile, or the store's own.
-    pub async fn timeline(&self, of: &Snapshot) -> Result<Vec<TimelineEntry>, StoreError> {
-        let entries = self.inner.engine.timeline(of.stored()).await?;
-        entries.ok_or_else(|| StoreError::NotFound(of.job().key().id.clone()))
-    }
-
-    /// The input a job was created with.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub async fn input(&self, of: &Snapshot) -> Result<Option<Json>, StoreError> {
-        Ok(self.inner.engine.input(of.stored()).await?)
     }
 
     /// One page of a tenant's jobs.

@@ -205,6 +205,11 @@ impl Engine for Sqlite {
         self.readers.read(move |connection| read::log(connection, number, count, slice)).await
     }
 
+    async fn find_with_log(&self, key: &JobKey, slice: LogSlice) -> Result<(Found, Vec<LogLine>), EngineError> {
+        let key = key.clone();
+        self.readers.read(move |connection| read::find_with_log(connection, &key, slice)).await
+    }
+
     async fn once(&self, tenant: Tenant, key: &str, now: Timestamp) -> Result<Option<Once>, EngineError> {
         let key = key.to_owned();
         self.readers.read(move |connection| read::once(connection, tenant, &key, now)).await

@@ -185,7 +185,7 @@ pub(super) async fn read_job(
     presence: Presence,
 ) -> Result<Response, ApiError> {
     let wait = Wait::new(wait, &known, prefer, &context)?;
-    let snapshot = wait.read(&context, caller, id, &presence).await?;
+    let snapshot = wait.read(&context, caller, id, &presence, view.is_usual()).await?;
     let version = snapshot.version();
     let mut response = if known.has(version) {
         reply::not_modified(version)

@@ -93,8 +93,15 @@ impl<'a> Wait<'a> {
         caller: Caller,
         id: JobId,
         presence: &Presence,
+        wants_document: bool,
     ) -> Result<Snapshot, ApiError> {
-        let snapshot = context.store().read(caller, &id).await?;
+        let store = context.store();
+        // Who says what it has most probably has it.
+        let snapshot = if wants_document && !self.known.is_given() {
+            store.read_for_document(caller, &id).await?
+        } else {
+            store.read(caller, &id).await?
+        };
         if self.seconds == 0 || self.is_news(&snapshot) {
             return Ok(snapshot);
         }

@@ -18,7 +18,7 @@ use quick_cache::{
 };
 
 use crate::{
-    engine::{EngineError, Found, Stored},
+    engine::{EngineError, Stored},
     job::{Job, JobKey, Json, Version},
 };
 
@@ -40,6 +40,11 @@ struct Inner {
 impl Snapshot {
     pub(super) fn new(stored: Stored) -> Self {
         Self::with(stored, None, false)
+    }
+
+    /// One whose document is known.
+    pub(super) fn with_document(stored: Stored, document: Bytes) -> Self {
+        Self::with(stored, Some(document), false)
     }
 
     fn with(stored: Stored, document: Option<Bytes>, is_doubted: bool) -> Self {
@@ -114,15 +119,16 @@ impl Cache {
     /// was for this caller.
     pub(super) async fn get_or_load<F>(&self, key: &JobKey, load: F) -> Result<Option<(Snapshot, bool)>, EngineError>
     where
-        F: Future<Output = Result<Found, EngineError>>,
+        F: Future<Output = Result<Option<Snapshot>, EngineError>>,
     {
         match self.jobs.get_value_or_guard_async(key).await {
             Ok(snapshot) => Ok(Some((snapshot, false))),
             Err(place) => {
-                let Found::Job(stored) = load.await? else { return Ok(None) };
-                let snapshot = Snapshot::new(stored);
+                let Some(snapshot) = load.await? else { return Ok(None) };
+                let kept =
+                    if self.has_room(&snapshot) { snapshot.clone() } else { Snapshot::new(snapshot.stored().clone()) };
                 // Fails when a commit was faster; what was read is then as old as the request, which is fresh enough.
-                let _overtaken = place.insert(snapshot.clone());
+                let _overtaken = place.insert(kept);
                 Ok(Some((snapshot, true)))
             }
         }

@@ -11,9 +11,12 @@ use std::{
 
 use shuttle::future::{block_on, spawn};
 
-use super::{cache::Cache, claims::Claims};
+use super::{
+    cache::{Cache, Snapshot},
+    claims::Claims,
+};
 use crate::{
-    engine::{Found, Place, Stored},
+    engine::{Place, Stored},
     job::{
         Job, JobId, JobKey, Kind, Labels, Limits, Lines, NewJob, Retention, Seconds, Spec, Tenant, Timestamp, Version,
     },
@@ -83,12 +86,15 @@ impl Keeper {
             let version = durable.load(Ordering::SeqCst);
             // Read, and on its way.
             point();
-            Ok(Found::Job(stored(version)))
+            stored(version)
         };
         match self {
-            Self::Cache(cache) => drop(cache.get_or_load(&key(), read).await.unwrap()),
+            Self::Cache(cache) => {
+                let load = async { Ok(Some(Snapshot::new(read.await))) };
+                drop(cache.get_or_load(&key(), load).await.unwrap());
+            }
             Self::Careless(jobs) => {
-                let Ok(Found::Job(read)) = read.await else { return };
+                let read = read.await;
                 jobs.lock().unwrap().insert(key(), read);
             }
         }

@@ -153,3 +153,47 @@ each_engine!(what_is_acknowledged_is_there_after_a_restart, |server| async move 
     assert_eq!(after.read("j").await, before);
     after.stop().await;
 });
+
+each_engine!(
+    a_document_is_the_same_from_the_disk_and_from_memory,
+    |config| { config.logs.job_lines_max = 200 },
+    |server| async move {
+        for id in ["bare", "short", "long", "trimmed", "gone"] {
+            server.job(id, "k").await;
+        }
+        for number in 1..=3 {
+            server.post("/jobs/short/logs", json!({"line": format!("line {number}")})).await.is(200);
+        }
+        // Many commits, and more than a document tells.
+        for number in 0..70 {
+            let lines = [format!("a {number}"), format!("b {number}")];
+            server.post("/jobs/long/logs", json!({"lines": lines})).await.is(200);
+        }
+        for first in [0, 150, 300] {
+            let lines: Vec<_> = (first..first + 150).map(|number| format!("line {number}")).collect();
+            server.post("/jobs/trimmed/logs", json!({"lines": lines})).await.is(200);
+        }
+        server.patch("long", json!({"status": "completed", "result": {"url": "/v/1"}})).await.is(200);
+        server.delete("/jobs/gone").await.is(204);
+        let mut before = Vec::new();
+        for id in ["bare", "short", "long", "trimmed"] {
+            let answer = server.get(&format!("/jobs/{id}")).await.is(200);
+            before.push((id, answer.header("etag").unwrap().to_owned(), answer.text));
+        }
+        let after = server.restarted().await;
+        for (at, (id, tag, text)) in before.iter().enumerate() {
+            let path = format!("/jobs/{id}");
+            if at % 2 == 0 {
+                // Whoever has it is not told, and the next one is.
+                after.get(&path).header("if-none-match", tag).await.is(304);
+            }
+            for _ in 0..2 {
+                let answer = after.get(&path).await.is(200);
+                assert_eq!((answer.header("etag").unwrap(), &answer.text), (&**tag, text));
+            }
+        }
+        after.get("/jobs/gone").await.refused(404, "job_not_found");
+        after.get("/jobs/never").await.refused(404, "job_not_found");
+        after.stop().await;
+    }
+);

@@ -125,6 +125,22 @@ pub(super) fn log(
     Rows::new(connection)?.slice(place, dropped, count, slice).map(Some)
 }
 
+/// What an id leads to, and lines of its log.
+pub(super) fn find_with_log(
+    connection: &Connection,
+    key: &JobKey,
+    slice: LogSlice,
+) -> Result<(Found, Vec<LogLine>), EngineError> {
+    let found = find(connection, key)?;
+    let lines = match &found {
+        Found::Job(Stored { job, place }) if job.log.count > job.log.dropped => {
+            Rows::new(connection)?.slice(*place, job.log.dropped, job.log.count, slice)?
+        }
+        Found::Job(_) | Found::Reserved(_) | Found::Missing => Vec::new(),
+    };
+    Ok((found, lines))
+}
+
 /// Where a job's log ends at this moment, and how many of its lines are trimmed.
 fn log_end(connection: &Connection, number: u64) -> Result<Option<(Place, Seq)>, EngineError> {
     let mut heads = statement(connection, "SELECT body FROM heads WHERE job = ?1")?;
