@@ -4,15 +4,21 @@
 -- Frames, one after the other. Most jobs never have more.
 ALTER TABLE heads ADD COLUMN recent bytea NOT NULL DEFAULT '';
 
--- A replica that does not know of it would write entries after newer ones, and is to fail.
-DROP FUNCTION commit_batch;
+-- A replica that does not know of it would write entries after newer ones, and is to fail. By its oid: other schemas of the search path
+-- may have one.
+DO $$
+BEGIN
+    EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc
+        WHERE proname = 'commit_batch' AND pronamespace = current_schema()::regnamespace);
+END;
+$$;
 
 -- Commits a batch: each write whose job stands as expected, or none when the batch was committed before (unique_violation
 -- on batches). Returns the numbers of the jobs whose writes were refused. Locks keys, ids and then heads, each in their order,
 -- so that no two batches wait for each other: what is changed is given in the order of the jobs. The lock of the feed comes
 -- last, so that its entries are in the order of the commits.
 CREATE FUNCTION commit_batch(
-    p_batch uuid, p_origin uuid, p_now int8, p_recent_bytes int4,
+    p_batch uuid, p_origin uuid, p_now int8,
     once_job int8[], once_tenant int4[], once_key text[], once_expires_at int8[], once_replaces int8[], once_body bytea[],
     made_job int8[], made_tenant int4[], made_id text[], made_kind int8[], made_status int2[], made_revision int8[],
     made_head bytea[], made_recent bytea[], made_detail bytea[], made_input bytea[], made_result bytea[],
@@ -88,17 +94,18 @@ BEGIN
     END IF;
     IF cardinality(changed_job) > 0 THEN
         WITH put AS (
-            -- Entries that have a row of their own lie here until the next ones come.
+            -- Entries become a row once they are 256 bytes, and lie here as well until the next ones come. That they have one is told by
+            -- their length alone: it is part of the format.
             UPDATE heads AS h SET revision = w.revision, body = w.head, recent = CASE
                 WHEN w.entries IS NULL THEN h.recent
-                WHEN octet_length(h.recent) < p_recent_bytes THEN h.recent || w.entries
+                WHEN octet_length(h.recent) < 256 THEN h.recent || w.entries
                 ELSE w.entries END
-            -- In this order, one by one: no join but a nested loop is allowed.
+            -- In the order of the jobs, one by one: no join but a nested loop is allowed, and whichever side is the outer one has it.
             FROM unnest(changed_job, changed_before, changed_revision, changed_head, changed_last, changed_entries)
                 AS w(job, before, revision, head, last, entries)
             WHERE h.job = w.job AND h.revision = w.before AND w.job <> ALL (refused)
             RETURNING h.job, w.last,
-                CASE WHEN w.entries IS NOT NULL AND octet_length(h.recent) >= p_recent_bytes THEN h.recent END AS body
+                CASE WHEN w.entries IS NOT NULL AND octet_length(h.recent) >= 256 THEN h.recent END AS body
         ), kept AS (
             INSERT INTO timeline_rows SELECT job, last, body FROM put WHERE body IS NOT NULL
         )
@@ -211,7 +218,7 @@ BEGIN
         WHERE w.job <> ALL (refused) HAVING count(*) > 0;
     END IF;
 
-    IF cardinality(fed_job) > 0 THEN
+    IF EXISTS (SELECT FROM unnest(fed_job) AS j WHERE j <> ALL (refused)) THEN
         PERFORM pg_advisory_xact_lock(1297107027, 'feed'::regclass::oid::int4);
         -- Eight for each millisecond, so that a place of a feed which was lost with a failover is none of what came after.
         SELECT greatest(last_value, p_now * 8 - 1) INTO place FROM feed_entries;

@@ -96,8 +96,8 @@ impl<'a> Wait<'a> {
         wants_document: bool,
     ) -> Result<Snapshot, ApiError> {
         let store = context.store();
-        // Who says what it has most probably has it.
-        let snapshot = if wants_document && !self.known.is_given() {
+        // Who says what it has most probably has it, and who waits for news.
+        let snapshot = if wants_document && self.seconds == 0 && !self.known.is_given() {
             store.read_for_document(caller, &id).await?
         } else {
             store.read(caller, &id).await?

@@ -37,6 +37,7 @@ mod replicas;
 mod run;
 mod stats;
 mod stream;
+mod timelines;
 mod verify;
 mod wait;
 mod websocket;

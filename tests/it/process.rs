@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::postgres;
+use crate::harness::{PATIENCE, postgres};
 
 /// The program, without what the environment of the tests may say to it, and with no signal ignored because the tests were
 /// started so, as by nohup.
@@ -335,6 +335,11 @@ const FORMAT_1: [&str; 3] = [
     include_str!("engine/postgres-format-1.ndjson"),
 ];
 
+/// What that program says of the format.
+const FORMAT_1_MARK: &str =
+    "CREATE TABLE store(is_one bool PRIMARY KEY DEFAULT true, format int4 NOT NULL, oldest int4 NOT NULL);
+     INSERT INTO store(format, oldest) VALUES (1, 1)";
+
 #[tokio::test]
 async fn a_store_on_postgres_that_format_1_has_written_is_what_it_was_and_goes_on() {
     let database = postgres::empty_store().await;
@@ -342,9 +347,7 @@ async fn a_store_on_postgres_that_format_1_has_written_is_what_it_was_and_goes_o
     let [tables, written, export] = FORMAT_1;
     postgres::value(&url, tables).await;
     postgres::value(&url, written).await;
-    let mark = "CREATE TABLE store(is_one bool PRIMARY KEY DEFAULT true, format int4 NOT NULL, oldest int4 NOT NULL);
-         INSERT INTO store(format, oldest) VALUES (1, 1)";
-    postgres::value(&url, mark).await;
+    postgres::value(&url, FORMAT_1_MARK).await;
     let of_service = database.clone();
     let (before, stages) = tokio::task::spawn_blocking(move || {
         let before = exported(&of_service);
@@ -372,6 +375,30 @@ async fn a_store_on_postgres_that_format_1_has_written_is_what_it_was_and_goes_o
     assert_eq!(postgres::value(&url, calls).await, "1", "programs of format 1 find theirs no longer");
 }
 
+/// Whoever reads for long, an export or pg_dump, keeps a step waiting, and the step must not keep all others waiting with it.
+#[tokio::test]
+async fn a_store_on_postgres_that_is_brought_up_to_date_lets_readers_go_first() {
+    let database = postgres::empty_store().await;
+    let url: tokio_postgres::Config = database.parse().unwrap();
+    postgres::value(&url, FORMAT_1[0]).await;
+    postgres::value(&url, FORMAT_1_MARK).await;
+    let (reader, connection) = url.connect(tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    reader.batch_execute("BEGIN; SELECT FROM heads").await.unwrap();
+    let migrated = tokio::task::spawn_blocking(move || said(&run(&["migrate", "--store", &database]), 0));
+    let waits = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE relation = 'heads'::regclass AND NOT granted";
+    while postgres::value(&url, waits).await != "1" {
+        tokio::task::yield_now().await;
+    }
+    let read = postgres::value(&url, "SELECT count(*) FROM heads");
+    assert_eq!(tokio::time::timeout(PATIENCE, read).await.expect("others go first"), "0");
+    reader.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(migrated.await.unwrap(), "the store is up to date\n");
+    drop(reader);
+    connection.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_store_on_postgres_is_for_the_programs_that_understand_it() {
     let database = postgres::empty_store().await;
@@ -387,7 +414,10 @@ async fn a_store_on_postgres_is_for_the_programs_that_understand_it() {
     migrate(database.clone(), 0).await;
     postgres::value(&url, "UPDATE store SET oldest = 98").await;
     let refused = migrate(database.clone(), 1).await;
-    assert!(refused.contains("the store has format 99, which programs that know format 98 can use"), "{refused}");
+    assert!(
+        refused.contains("the store is for programs that know format 98, and this one knows formats up to"),
+        "{refused}"
+    );
     let backup = move || said(&run(&["backup", "--store", &database, "/tmp/none"]), 1);
     assert!(tokio::task::spawn_blocking(backup).await.unwrap().contains("pg_dump"));
 }

@@ -399,3 +399,26 @@ async fn how_long_a_job_takes_is_learnt_from_all() {
     assert!((19.0..=21.0).contains(&eta.as_f64().unwrap()), "{eta}");
     stop(all).await;
 }
+
+#[tokio::test]
+async fn a_replica_that_a_newer_program_has_made_unfit_changes_nothing() {
+    let server = Server::start(On::Postgres, |_| {}).await;
+    server.job("j", "k").await;
+    let ready = async |status| {
+        let looked = async {
+            while server.get("/readyz").await.status != status {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| panic!("/readyz never answers {status}"));
+    };
+    ready(200).await;
+    server.value("UPDATE store SET oldest = 99 RETURNING oldest").await;
+    ready(503).await;
+    server.patch("j", json!({"stage": "x"})).await.refused(503, "storage_unavailable");
+    assert_eq!(server.read("j").await["version"], 1);
+    server.value("UPDATE store SET oldest = 1 RETURNING oldest").await;
+    ready(200).await;
+    server.patch("j", json!({"stage": "x"})).await.is(200);
+    server.stop().await;
+}

@@ -21,7 +21,8 @@ use crate::{
 
 /// Lines of a log that were trimmed are taken out whenever their number has passed a multiple of this.
 const TRIM_LINES: u64 = 1024;
-/// Entries of a timeline before so many of the last ones are taken out whenever their number has passed a multiple of [`TRIM_ENTRIES`].
+/// Entries of a timeline before so many of the last ones are taken out whenever their number has passed a multiple of [`TRIM_ENTRIES`]: by
+/// rows, each of which is as long as what made it long enough, a frame or what one commit did to one job.
 const KEPT_ENTRIES: u64 = 320;
 const TRIM_ENTRIES: u64 = 64;
 
@@ -155,7 +156,6 @@ impl Batch {
             self.deltas.push((sql(number), sealed(Table::Tallies, 0, &delta)?));
             self.counted.push((number, name, delta));
         }
-        self.feed(write, number)?;
         Ok(place)
     }
 
@@ -287,7 +287,7 @@ impl Batch {
     }
 
     /// Tells of a job that has moved, if anybody can see it.
-    fn feed(&mut self, write: &Write, number: u64) -> Result<(), EngineError> {
+    pub(super) fn feed(&mut self, write: &Write, number: u64) -> Result<(), EngineError> {
         let before = write.before.as_ref().map(|stored| &*stored.job);
         let how = match (&write.put, before) {
             (Put::New { .. }, _) => Some(How::Made),

@@ -15,7 +15,6 @@ use super::{
     batch::{Batch, PARAMS},
     connect::column,
     error::{Failed, fault, text},
-    timeline::RECENT_BYTES,
 };
 use crate::{
     engine::{
@@ -26,13 +25,14 @@ use crate::{
 };
 
 /// Parameters before those of the batch.
-const FIRST_PARAMS: usize = 4;
+const FIRST_PARAMS: usize = 3;
 /// The pause before a batch is sent again, and by how much longer each next one is, up to the last.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 impl Postgres {
     pub(super) async fn commit_batch(&self, writes: &[Write]) -> Result<Vec<Outcome>, EngineError> {
+        self.standing.check_fitness()?;
         let now = self.clock.now();
         let kinds = self.kinds.of(&self.committing, writes, self.settings.kinds_max).await?;
         let made = writes.iter().zip(&kinds).filter(|(write, kind)| is_new(write) && kind.is_some()).count();
@@ -53,6 +53,12 @@ impl Postgres {
                 None => 0,
             };
             places[at] = Some((number, batch.add(write, number, kind, now)?));
+        }
+        // Readers of the feed are told in the order in which it came.
+        for (write, place) in writes.iter().zip(&places) {
+            if let Some((number, _)) = place {
+                batch.feed(write, *number)?;
+            }
         }
         let refused = self.send(&batch, now).await?;
         self.counts.add(batch.counted(&refused));
@@ -109,8 +115,8 @@ impl Postgres {
         let connection = timeout_at(deadline, self.committing.get()).await;
         let connection = connection.unwrap_or_else(|_| Err(slow())).map_err(Unsent::Not)?;
         let origin = self.origin();
-        let (now, recent_bytes) = (sql(now.0), RECENT_BYTES as i32);
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&id, &origin, &now, &recent_bytes];
+        let now = sql(now.0);
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&id, &origin, &now];
         params.extend(batch.params());
         let call = async {
             let statement = connection.prepare_cached(&self.commit_call).await?;

@@ -17,7 +17,7 @@ use crate::{
         EngineError, Exported,
         record::{self, LogRow, Table, sql},
     },
-    job::{History, LogLine, Seq},
+    job::{History, LogLine, PastAttempt, Seq},
 };
 
 /// Pieces read ahead of whoever takes them. Each is a job, or a row of a log.
@@ -73,7 +73,13 @@ async fn jobs(transaction: &Transaction<'_>, pieces: &Pieces) -> Result<(), Engi
             let input =
                 column::<Option<&[u8]>>(row, 5)?.map(|body| read::json(Table::Inputs, number, body)).transpose()?;
             let dropped = stored.job.log.dropped;
-            let history = histories.remove(&number).unwrap_or_default();
+            let history = match histories.remove(&number) {
+                Some((attempts, timeline)) => {
+                    let timeline = timeline.finish(stored.place.timeline.entries)?;
+                    History { attempts, timeline, ..History::default() }
+                }
+                None => History::default(),
+            };
             if pieces.send(Ok(Exported::Job(stored.job, input, history))).await.is_err() {
                 return Ok(());
             }
@@ -87,28 +93,25 @@ async fn jobs(transaction: &Transaction<'_>, pieces: &Pieces) -> Result<(), Engi
     }
 }
 
-/// What is remembered of the jobs from this number to that.
+/// What is remembered of the jobs from this number to that: their attempts and timelines.
 async fn histories(
     transaction: &Transaction<'_>,
     (first, last): (i64, i64),
-) -> Result<HashMap<u64, History>, EngineError> {
+) -> Result<HashMap<u64, (Vec<PastAttempt>, Timeline)>, EngineError> {
     const ATTEMPTS: &str = "SELECT job, body FROM attempts WHERE job >= $1 AND job <= $2 ORDER BY job, attempt";
     const ENTRIES: &str = "SELECT job, last, body FROM timeline_rows WHERE job >= $1 AND job <= $2
          UNION ALL SELECT job, $3, recent FROM heads WHERE job >= $1 AND job <= $2 ORDER BY job, last";
-    let mut histories = HashMap::<_, History>::new();
+    let mut histories = HashMap::new();
+    let nothing = |number| (Vec::new(), Timeline::new(number, u64::MAX));
     for row in transaction.query(ATTEMPTS, &[&first, &last]).await.map_err(|error| fault(&error))? {
         let number = column::<i64>(&row, 0)?.cast_unsigned();
-        histories.entry(number).or_default().attempts.push(read::attempt(number, &row, 1)?);
+        let (attempts, _) = histories.entry(number).or_insert_with(|| nothing(number));
+        attempts.push(read::attempt(number, &row, 1)?);
     }
-    let rows = transaction.query(ENTRIES, &[&first, &last, &i64::MAX]).await.map_err(|error| fault(&error))?;
-    let mut rows = rows.iter().peekable();
-    while let Some(first) = rows.peek() {
-        let job: i64 = column(first, 0)?;
-        let mut timeline = Timeline::new(job.cast_unsigned(), u64::MAX);
-        while let Some(row) = rows.next_if(|row| column::<i64>(row, 0).is_ok_and(|of| of == job)) {
-            timeline.add(column(row, 1)?, column(row, 2)?)?;
-        }
-        histories.entry(job.cast_unsigned()).or_default().timeline = timeline.finish();
+    for row in transaction.query(ENTRIES, &[&first, &last, &i64::MAX]).await.map_err(|error| fault(&error))? {
+        let number = column::<i64>(&row, 0)?.cast_unsigned();
+        let (_, timeline) = histories.entry(number).or_insert_with(|| nothing(number));
+        timeline.add(column(&row, 1)?, column(&row, 2)?)?;
     }
     Ok(histories)
 }

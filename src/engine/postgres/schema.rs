@@ -3,7 +3,8 @@
 //! Promises: one process at a time does it, in one transaction for each step; a store that a newer program has made unfit
 //! for this one is refused.
 
-use tokio_postgres::Client;
+use tokio::time::{Duration, sleep};
+use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::error::fault;
 use crate::engine::EngineError;
@@ -15,32 +16,70 @@ const MIGRATIONS: &[&str] =
 /// raises it, and says so in docs/operating.md.
 const OLDEST: i32 = 2;
 
+/// A step that needs a table for itself waits so long for those who read it, an export or pg_dump perhaps, and lets others go first
+/// for a while when they do not end: whoever came after the step would wait as long as it does.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
+const PAUSE: Duration = Duration::from_secs(2);
+const TRIES_MAX: u32 = 30;
+
 /// Brings the store up to date that the connection's schema has; an empty schema becomes an empty store.
 ///
 /// # Errors
 /// [`EngineError::Format`] when it is of a program that this one does not understand, or what PostgreSQL says.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), EngineError> {
-    const LOCK: &str = "SELECT pg_advisory_xact_lock(1297107027, hashtext(current_schema()))";
-    const TABLE: &str = "CREATE TABLE IF NOT EXISTS store(
-         is_one bool PRIMARY KEY DEFAULT true CHECK (is_one), format int4 NOT NULL, oldest int4 NOT NULL)";
     if known(client).await? == Some(MIGRATIONS.len()) {
         return Ok(());
     }
+    let mut tries = 0;
     loop {
-        let step = client.transaction().await.map_err(|error| fault(&error))?;
-        step.batch_execute(LOCK).await.map_err(|error| fault(&error))?;
-        step.batch_execute(TABLE).await.map_err(|error| fault(&error))?;
-        let done = format(step.client()).await?;
-        let Some(next) = MIGRATIONS.get(done) else {
-            return step.commit().await.map_err(|error| fault(&error));
-        };
-        let number = i32::try_from(done + 1).unwrap_or(i32::MAX);
-        const MARK: &str = "INSERT INTO store(format, oldest) VALUES ($1, $2)
-             ON CONFLICT (is_one) DO UPDATE SET format = $1, oldest = $2";
-        step.batch_execute(next).await.map_err(|error| fault(&error))?;
-        step.execute(MARK, &[&number, &OLDEST]).await.map_err(|error| fault(&error))?;
-        step.commit().await.map_err(|error| fault(&error))?;
-        tracing::info!(format = number, "store format is up to date");
+        match step(client).await {
+            Ok(Some(format)) => tracing::info!(format, "store format is up to date"),
+            Ok(None) => return Ok(()),
+            Err(Stuck::Locked(error)) if tries < TRIES_MAX => {
+                tries += 1;
+                tracing::warn!(%error, "somebody uses the tables that are to be brought up to date; it is tried again");
+                sleep(PAUSE).await;
+            }
+            Err(Stuck::Locked(error) | Stuck::For(error)) => return Err(error),
+        }
+    }
+}
+
+/// Makes the next step; the format that the store has then. `None`: there is no further one.
+async fn step(client: &mut Client) -> Result<Option<i32>, Stuck> {
+    const LOCK: &str = "SELECT pg_advisory_xact_lock(1297107027, hashtext(current_schema()))";
+    const TABLE: &str = "CREATE TABLE IF NOT EXISTS store(
+         is_one bool PRIMARY KEY DEFAULT true CHECK (is_one), format int4 NOT NULL, oldest int4 NOT NULL)";
+    const MARK: &str = "INSERT INTO store(format, oldest) VALUES ($1, $2)
+         ON CONFLICT (is_one) DO UPDATE SET format = $1, oldest = $2";
+    let step = client.transaction().await?;
+    step.batch_execute(LOCK_TIMEOUT).await?;
+    step.batch_execute(LOCK).await?;
+    step.batch_execute(TABLE).await?;
+    let done = format(step.client()).await.map_err(Stuck::For)?;
+    let Some(next) = MIGRATIONS.get(done) else {
+        step.commit().await?;
+        return Ok(None);
+    };
+    let number = i32::try_from(done + 1).unwrap_or(i32::MAX);
+    step.batch_execute(next).await?;
+    step.execute(MARK, &[&number, &OLDEST]).await?;
+    step.commit().await?;
+    Ok(Some(number))
+}
+
+/// Why a step was not made.
+enum Stuck {
+    /// Others have what it needs.
+    Locked(EngineError),
+    /// Anything else.
+    For(EngineError),
+}
+
+impl From<Error> for Stuck {
+    fn from(error: Error) -> Self {
+        let is_locked = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
+        if is_locked { Self::Locked(fault(&error)) } else { Self::For(fault(&error)) }
     }
 }
 
@@ -56,12 +95,20 @@ async fn format(client: &Client) -> Result<usize, EngineError> {
     let row = client.query_opt("SELECT format, oldest FROM store", &[]).await.map_err(|error| fault(&error))?;
     let Some(row) = row else { return Ok(0) };
     let (format, oldest): (i32, i32) = (row.get(0), row.get(1));
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
-    if oldest > known {
-        return Err(EngineError::Format(format!(
-            "the store has format {format}, which programs that know format {oldest} can use, and this one knows formats up \
-             to {known}: use the newer version that wrote it"
-        )));
-    }
+    check_fitness(oldest)?;
     Ok(usize::try_from(format).unwrap_or_default())
+}
+
+/// Whether this program can use a store for which the oldest one is that which knows this format.
+///
+/// # Errors
+/// [`EngineError::Format`] when it cannot.
+pub(super) fn check_fitness(oldest: i32) -> Result<(), EngineError> {
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    if oldest <= known {
+        return Ok(());
+    }
+    Err(EngineError::Format(format!(
+        "the store is for programs that know format {oldest}, and this one knows formats up to {known}: use the newer version that wrote it"
+    )))
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_postgres::Row;
 
-use super::{Postgres, connect::column};
+use super::{Postgres, connect::column, schema};
 use crate::{
     engine::{Caution, EngineError, outages::Outages},
     job::Timestamp,
@@ -36,12 +36,22 @@ struct Known {
     cautions: Vec<Caution>,
     /// Whether the clock has been set.
     has_time: bool,
+    /// Why this program is none for the store, if so.
+    unfitness: Option<EngineError>,
 }
 
 impl Standing {
     /// Nothing yet; workers have long been able to reach their jobs.
     pub(super) fn new() -> Self {
         Self { outages: Outages::new(Timestamp(0)), known: Mutex::default() }
+    }
+
+    /// Whether what this program writes is what the store has by now, as of the last look.
+    ///
+    /// # Errors
+    /// [`EngineError::Format`] when it is not.
+    pub(super) fn check_fitness(&self) -> Result<(), EngineError> {
+        self.lock().unfitness.clone().map_or(Ok(()), Err)
     }
 
     fn has_time(&self) -> bool {
@@ -97,7 +107,7 @@ impl Postgres {
              pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
              current_setting('fsync')::bool, current_setting('full_page_writes')::bool,
              current_setting('synchronous_commit'), current_setting('synchronous_standby_names') <> '',
-             EXISTS (SELECT FROM pg_stat_replication)";
+             EXISTS (SELECT FROM pg_stat_replication), (SELECT oldest FROM store)";
         let (row, took) = self.connections.timed(HOW).await?;
         let row = row.ok_or_else(|| EngineError::Unavailable("PostgreSQL does not say how it stands".into()))?;
         let way = u64::try_from(took.as_millis() / 2).unwrap_or_default();
@@ -109,6 +119,10 @@ impl Postgres {
             cautions.push(Caution::Polling);
         }
         self.standing.warn(cautions);
+        // A newer program may have come meanwhile.
+        let fitness = schema::check_fitness(column(&row, 7)?);
+        self.standing.lock().unfitness = fitness.as_ref().err().cloned();
+        fitness?;
         if column(&row, 1)? {
             return Err(EngineError::ReadOnly("PostgreSQL is a standby or set to be read only".into()));
         }
