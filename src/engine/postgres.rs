@@ -17,6 +17,7 @@ mod hearing;
 mod hosts;
 mod kinds;
 mod list;
+mod log;
 mod read;
 mod schedule;
 mod schema;
@@ -43,6 +44,8 @@ use self::{
     gather::Gather,
     hearing::Hearing,
     kinds::Kinds,
+    log::Tail,
+    read::LookUp,
     standing::Standing,
 };
 use super::{
@@ -96,7 +99,8 @@ pub struct Postgres {
     commit_call: String,
     kinds: Kinds,
     counts: Counts,
-    gather: Gather,
+    look_ups: Gather<LookUp>,
+    tails: Gather<Tail>,
     hearing: Hearing,
     /// Where commits are told of.
     channel: String,
@@ -129,7 +133,8 @@ impl Postgres {
             commit_call: commit::commit_call(),
             kinds: Kinds::default(),
             counts,
-            gather: Gather::new(),
+            look_ups: Gather::new(),
+            tails: Gather::new(),
             hearing: Hearing::default(),
             channel,
             standing: Standing::new(),
@@ -188,11 +193,13 @@ impl Engine for Postgres {
     }
 
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {
-        Ok(self.gather.look_up(&self.connections, key, None).await?.unwrap_or(Found::Missing))
+        let look_up = LookUp { key: key.clone(), known: None };
+        Ok(self.look_ups.ask(&self.connections, look_up).await?.unwrap_or(Found::Missing))
     }
 
     async fn moved(&self, known: &Stored) -> Result<Option<Found>, EngineError> {
-        self.gather.look_up(&self.connections, known.job.key(), Some(read::as_known(known))).await
+        let look_up = LookUp { key: known.job.key().clone(), known: Some(read::as_known(known)) };
+        self.look_ups.ask(&self.connections, look_up).await
     }
 
     async fn moved_since(&self, known: &[&Stored]) -> Result<Vec<(usize, Found)>, EngineError> {

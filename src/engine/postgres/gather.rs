@@ -4,49 +4,54 @@
 //! Promises: what is answered was read after it was asked for: nobody joins a statement that is under way. It needs no task:
 //! those who ask take turns, and whoever goes away in its turn leaves nobody without an answer.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::{
     select,
     sync::{Semaphore, oneshot},
 };
 
-use super::{connect::Connections, read::look_up};
-use crate::{
-    engine::{EngineError, Found},
-    job::JobKey,
-};
+use super::connect::Connections;
+use crate::engine::EngineError;
 
-/// Statements under way at once.
+/// Statements of a kind under way at once.
 const TURNS: usize = 2;
-/// Jobs asked for in one statement.
-const JOBS_MAX: usize = 500;
 
-type Answer = Result<Option<Found>, EngineError>;
+/// What can be asked for many in one statement.
+pub(super) trait Question: Clone + Sync {
+    /// What is answered to one.
+    type Answer: Send;
+    /// As many are asked for at once, at the most.
+    const MOST: usize;
 
-struct Asked {
-    key: JobKey,
-    /// The number and revision of the job that is known already.
-    known: Option<(u64, u64)>,
-    answer: oneshot::Sender<Answer>,
+    /// The answers, in the order of the questions.
+    fn answers(
+        connections: &Connections,
+        asked: &[&Self],
+    ) -> impl Future<Output = Result<Vec<Result<Self::Answer, EngineError>>, EngineError>> + Send;
+}
+
+struct Asked<Q: Question> {
+    question: Q,
+    answer: oneshot::Sender<Result<Q::Answer, EngineError>>,
 }
 
 /// Those who ask.
-pub(super) struct Gather {
-    asked: Mutex<Vec<Asked>>,
+pub(super) struct Gather<Q: Question> {
+    asked: Mutex<Vec<Asked<Q>>>,
     turns: Semaphore,
 }
 
-impl Gather {
+impl<Q: Question> Gather<Q> {
     pub(super) fn new() -> Self {
         Self { asked: Mutex::default(), turns: Semaphore::new(TURNS) }
     }
 
-    /// What an id leads to; `None`: to the job that is known.
-    pub(super) async fn look_up(&self, connections: &Connections, key: &JobKey, known: Option<(u64, u64)>) -> Answer {
+    /// The answer to a question, as of after it was asked.
+    pub(super) async fn ask(&self, connections: &Connections, question: Q) -> Result<Q::Answer, EngineError> {
         loop {
             let (answer, mut answered) = oneshot::channel();
-            self.lock().push(Asked { key: key.clone(), known, answer });
+            self.lock().push(Asked { question: question.clone(), answer });
             loop {
                 select! {
                     biased;
@@ -68,18 +73,18 @@ impl Gather {
             let mut waiting = self.lock();
             // Some have gone away.
             waiting.retain(|asked| !asked.answer.is_closed());
-            let count = waiting.len().min(JOBS_MAX);
+            let count = waiting.len().min(Q::MOST);
             waiting.drain(..count).collect::<Vec<_>>()
         };
         if asked.is_empty() {
             return;
         }
-        let keys: Vec<_> = asked.iter().map(|asked| (&asked.key, asked.known)).collect();
-        match look_up(connections, &keys).await {
-            Ok(found) => {
-                for (asked, found) in asked.into_iter().zip(found) {
+        let questions: Vec<_> = asked.iter().map(|asked| &asked.question).collect();
+        match Q::answers(connections, &questions).await {
+            Ok(answers) => {
+                for (asked, answer) in asked.into_iter().zip(answers) {
                     // Whoever asked may have gone away.
-                    let _gone = asked.answer.send(found);
+                    let _gone = asked.answer.send(answer);
                 }
             }
             Err(error) => {
@@ -90,7 +95,7 @@ impl Gather {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Asked>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Asked<Q>>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,17 +7,15 @@ use tokio_postgres::Row;
 use super::{
     Postgres,
     connect::{Connections, column},
+    gather::Question,
 };
 use crate::{
     engine::{
-        EngineError, Found, LogEnd, LogSlice, Once, Stored,
-        record::{self, AttemptRow, Detail, Head, LogRow, Table, sql, tenant_of},
+        EngineError, Found, Once, Stored,
+        record::{self, AttemptRow, Detail, Head, Table, sql, tenant_of},
     },
-    job::{Attempt, JobId, JobKey, Json, LogLine, PastAttempt, Tenant, Timestamp},
+    job::{Attempt, JobId, JobKey, Json, PastAttempt, Tenant, Timestamp},
 };
-
-/// Rows of a log that are read at once.
-const LOG_ROWS: i64 = 128;
 
 /// The job of a row: its number, revision, head, detail and result.
 pub(super) fn job(row: &Row, first: usize) -> Result<Stored, EngineError> {
@@ -37,6 +35,26 @@ pub(super) fn json(table: Table, number: u64, body: &[u8]) -> Result<Json, Engin
 /// What a job is known by: its number and revision.
 pub(super) fn as_known(stored: &Stored) -> (u64, u64) {
     (stored.place.number, stored.job.revision)
+}
+
+/// What an id leads to; `None`: to the job that is known, by its number and revision.
+#[derive(Clone)]
+pub(super) struct LookUp {
+    pub(super) key: JobKey,
+    pub(super) known: Option<(u64, u64)>,
+}
+
+impl Question for LookUp {
+    type Answer = Option<Found>;
+    const MOST: usize = 500;
+
+    async fn answers(
+        connections: &Connections,
+        asked: &[&Self],
+    ) -> Result<Vec<Result<Option<Found>, EngineError>>, EngineError> {
+        let asked: Vec<_> = asked.iter().map(|look_up| (&look_up.key, look_up.known)).collect();
+        look_up(connections, &asked).await
+    }
 }
 
 /// What each of these ids leads to, or has come to lead to since a job was known under it, by its number and revision; `None`:
@@ -104,49 +122,6 @@ impl Postgres {
         rows.iter().map(|row| attempt(number, row, 0)).collect()
     }
 
-    async fn is_there(&self, number: u64) -> Result<bool, EngineError> {
-        Ok(self.connections.row("SELECT FROM heads WHERE job = $1", &[&sql(number)]).await?.is_some())
-    }
-
-    pub(super) async fn read_log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {
-        // The rows of a job that is gone are freed some time later.
-        const ON: &str = "SELECT last, body FROM log_rows WHERE job = $1 AND last > $2
-             AND EXISTS (SELECT FROM heads WHERE job = $1) ORDER BY last LIMIT $3";
-        const BACK: &str = "SELECT last, body FROM log_rows WHERE job = $1 AND last <= $2
-             AND EXISTS (SELECT FROM heads WHERE job = $1) ORDER BY last DESC LIMIT $3";
-        let (number, log) = (stored.place.number, &stored.job.log);
-        let mut window = Window { lines: Vec::new(), bytes: 0, slice };
-        // The last row may have lines that were added since.
-        let (text, after, mut at) = match slice.from {
-            LogEnd::After(after) => (ON, after.max(log.dropped), after.max(log.dropped)),
-            LogEnd::Newest => (BACK, log.dropped, i64::MAX.cast_unsigned()),
-        };
-        loop {
-            let rows = self.connections.rows(text, &[&sql(number), &sql(at), &LOG_ROWS]).await?;
-            for row in &rows {
-                let last = column::<i64>(row, 0)?.cast_unsigned();
-                let body: LogRow<'_> = record::open(Table::LogRows, number, column(row, 1)?)?;
-                let mut lines: Vec<_> =
-                    body.newest_first().filter(|line| line.seq > after && line.seq <= log.count).collect();
-                let is_over = match slice.from {
-                    LogEnd::After(_) => {
-                        lines.reverse();
-                        body.last() >= log.count
-                    }
-                    LogEnd::Newest => body.first <= after + 1,
-                };
-                if !lines.into_iter().all(|line| window.takes(line)) || is_over {
-                    return Ok(Some(window.finish()));
-                }
-                at = if matches!(slice.from, LogEnd::Newest) { last - 1 } else { last };
-            }
-            if rows.len() < usize::try_from(LOG_ROWS).unwrap_or_default() {
-                // Lines that are not there are trimmed, or the job is gone.
-                return Ok(if self.is_there(number).await? { Some(window.finish()) } else { None });
-            }
-        }
-    }
-
     pub(super) async fn read_once(
         &self,
         tenant: Tenant,
@@ -175,32 +150,4 @@ impl Postgres {
 /// The attempt in a row.
 pub(super) fn attempt(number: u64, row: &Row, at: usize) -> Result<PastAttempt, EngineError> {
     record::open::<AttemptRow<'_>>(Table::Attempts, number, column(row, at)?)?.past(number)
-}
-
-/// Lines taken from one end on, within bounds.
-struct Window {
-    lines: Vec<LogLine>,
-    bytes: usize,
-    slice: LogSlice,
-}
-
-impl Window {
-    /// Takes the next line, unless there is no room for it.
-    fn takes(&mut self, line: LogLine) -> bool {
-        self.bytes += line.text.len();
-        let is_over = self.bytes > self.slice.bytes_max && !self.lines.is_empty();
-        if is_over || self.lines.len() >= self.slice.lines_max {
-            return false;
-        }
-        self.lines.push(line);
-        true
-    }
-
-    /// The lines in order.
-    fn finish(mut self) -> Vec<LogLine> {
-        if matches!(self.slice.from, LogEnd::Newest) {
-            self.lines.reverse();
-        }
-        self.lines
-    }
 }
