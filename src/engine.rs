@@ -89,7 +89,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn find_with_log(&self, key: &JobKey, slice: LogSlice) -> Result<(Found, Vec<LogLine>), EngineError> {
         let found = self.find(key).await?;
         let Found::Job(stored) = &found else { return Ok((found, Vec::new())) };
-        if stored.job.log.is_empty() {
+        if stored.job.log.is_empty() || slice.lines_max == 0 {
             return Ok((found, Vec::new()));
         }
         Ok(match self.log(stored, slice).await? {

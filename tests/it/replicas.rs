@@ -417,7 +417,12 @@ async fn a_replica_that_a_newer_program_has_made_unfit_changes_nothing() {
     ready(503).await;
     server.patch("j", json!({"stage": "x"})).await.refused(503, "storage_unavailable");
     assert_eq!(server.read("j").await["version"], 1);
-    server.value("UPDATE store SET oldest = 1 RETURNING oldest").await;
+    server.value("UPDATE store SET oldest = 2 RETURNING oldest").await;
+    ready(200).await;
+    // Put back to what a former program has left.
+    server.value("UPDATE store SET format = 1 RETURNING format").await;
+    ready(503).await;
+    server.value("UPDATE store SET format = 2 RETURNING format").await;
     ready(200).await;
     server.patch("j", json!({"stage": "x"})).await.is(200);
     server.stop().await;

@@ -32,7 +32,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 impl Postgres {
     pub(super) async fn commit_batch(&self, writes: &[Write]) -> Result<Vec<Outcome>, EngineError> {
-        self.standing.check_fitness()?;
         let now = self.clock.now();
         let kinds = self.kinds.of(&self.committing, writes, self.settings.kinds_max).await?;
         let made = writes.iter().zip(&kinds).filter(|(write, kind)| is_new(write) && kind.is_some()).count();
@@ -83,6 +82,10 @@ impl Postgres {
         let mut lost = None;
         let mut pause = PAUSE;
         loop {
+            // What may have been committed is found out about all the same.
+            if lost.is_none() {
+                self.standing.check_fitness()?;
+            }
             match self.try_send(id, batch, now, deadline).await {
                 Ok(refused) => return Ok(refused),
                 Err(Unsent::Again) => {}

@@ -21,10 +21,12 @@ use crate::{
 
 /// Rows of a log that are read at once.
 const LOG_ROWS: i64 = 128;
-/// Bytes of the last lines of a log, by those of its average line, up to which they are read with those of other logs.
-const TAIL_BYTES: u64 = 32 * 1024;
+/// Lines at the end of a log that are read with those of other logs, and bytes of a row up to which it is one of theirs: a statement
+/// brings no more than that of each, some 30 MiB if all are as long as that.
+const TAIL_LINES: usize = 128;
+const TAIL_ROW_BYTES: i32 = 4096;
 
-/// The last lines of a log; `None`: the job is gone.
+/// The last lines of a log.
 #[derive(Clone, Copy)]
 pub(super) struct Tail {
     number: u64,
@@ -35,19 +37,16 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// What a slice asks for, if that is the end of a log and probably short.
+    /// What a slice asks for, if that is the end of a log.
     fn of(stored: &Stored, slice: LogSlice) -> Option<Self> {
-        let log = &stored.job.log;
-        let bytes = slice.lines_max as u64 * (log.written / log.count.max(1));
-        let is_short =
-            matches!(slice.from, LogEnd::Newest) && bytes <= TAIL_BYTES && slice.lines_max as i64 <= LOG_ROWS;
-        let after = before_last(stored, slice);
-        is_short.then_some(Self { number: stored.place.number, after, count: log.count, slice })
+        let is_tail = matches!(slice.from, LogEnd::Newest) && slice.lines_max <= TAIL_LINES;
+        let (number, count) = (stored.place.number, stored.job.log.count);
+        is_tail.then(|| Self { number, after: before_last(stored, slice), count, slice })
     }
 }
 
-/// Rows of a log: the number of the last line, and the body.
-type Bodies<'r> = Vec<(i64, &'r [u8])>;
+/// Rows of a log: the number of the last line, and the body unless it is long.
+type Bodies<'r> = Vec<(i64, Option<&'r [u8]>)>;
 
 /// The line before the last ones that a slice asks for.
 fn before_last(stored: &Stored, slice: LogSlice) -> Seq {
@@ -55,23 +54,32 @@ fn before_last(stored: &Stored, slice: LogSlice) -> Seq {
     log.count.saturating_sub(slice.lines_max as u64).max(log.dropped)
 }
 
+/// What a tail is.
+pub(super) enum Tailed {
+    Lines(Vec<LogLine>),
+    /// Too much to be read with others.
+    Long,
+    /// The job is gone.
+    Gone,
+}
+
 impl Question for Tail {
-    type Answer = Option<Vec<LogLine>>;
-    const MOST: usize = 100;
+    type Answer = Tailed;
+    const MOST: usize = 60;
 
     async fn answers(
         connections: &Connections,
         asked: &[&Self],
-    ) -> Result<Vec<Result<Option<Vec<LogLine>>, EngineError>>, EngineError> {
+    ) -> Result<Vec<Result<Tailed, EngineError>>, EngineError> {
         // The rows of a job that is gone are freed some time later.
-        const TAILS: &str = "SELECT k.nth, r.last, r.body
+        const TAILS: &str = "SELECT k.nth, r.last, CASE WHEN octet_length(r.body) <= $4 THEN r.body END
              FROM unnest($1::int8[], $2::int8[], $3::int8[]) WITH ORDINALITY AS k(job, after, count, nth)
-             JOIN heads AS h ON h.job = k.job
+             JOIN LATERAL (SELECT FROM heads WHERE job = k.job OFFSET 0) AS h ON true
              LEFT JOIN log_rows AS r ON r.job = k.job AND r.last > k.after AND r.last <= k.count";
         let jobs: Vec<_> = asked.iter().map(|tail| sql(tail.number)).collect();
         let afters: Vec<_> = asked.iter().map(|tail| sql(tail.after)).collect();
         let counts: Vec<_> = asked.iter().map(|tail| sql(tail.count)).collect();
-        let rows = connections.rows(TAILS, &[&jobs, &afters, &counts]).await?;
+        let rows = connections.rows(TAILS, &[&jobs, &afters, &counts, &TAIL_ROW_BYTES]).await?;
         let mut found: Vec<Option<Bodies<'_>>> = vec![None; asked.len()];
         for row in &rows {
             let nth = usize::try_from(column::<i64>(row, 0)? - 1).unwrap_or_default();
@@ -81,33 +89,41 @@ impl Question for Tail {
                 found.push((last, column(row, 2)?));
             }
         }
-        let lines = |(tail, found): (&&Self, Option<Bodies<'_>>)| found.map(|rows| tail.lines(rows)).transpose();
-        Ok(asked.iter().zip(found).map(lines).collect())
+        let tailed = |(tail, found): (&&Self, Option<Bodies<'_>>)| match found {
+            Some(rows) => tail.read(rows),
+            None => Ok(Tailed::Gone),
+        };
+        Ok(asked.iter().zip(found).map(tailed).collect())
     }
 }
 
 impl Tail {
     /// The lines of these rows, which are in any order.
-    fn lines(&self, mut rows: Bodies<'_>) -> Result<Vec<LogLine>, EngineError> {
+    fn read(&self, mut rows: Bodies<'_>) -> Result<Tailed, EngineError> {
         rows.sort_unstable_by_key(|(last, _)| Reverse(*last));
         let mut window = Window::new(self.slice);
         for (_, body) in rows {
+            let Some(body) = body else { return Ok(Tailed::Long) };
             let body: LogRow<'_> = record::open(Table::LogRows, self.number, body)?;
             let lines = body.newest_first().filter(|line| line.seq > self.after && line.seq <= self.count);
             if !lines.into_iter().all(|line| window.takes(line)) {
                 break;
             }
         }
-        Ok(window.finish())
+        Ok(Tailed::Lines(window.finish()))
     }
 }
 
 impl Postgres {
     pub(super) async fn read_log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {
-        match Tail::of(stored, slice) {
-            Some(tail) => self.tails.ask(&self.connections, tail).await,
-            None => self.read_long(stored, slice).await,
+        if let Some(tail) = Tail::of(stored, slice) {
+            match self.tails.ask(&self.connections, tail).await? {
+                Tailed::Lines(lines) => return Ok(Some(lines)),
+                Tailed::Gone => return Ok(None),
+                Tailed::Long => {}
+            }
         }
+        self.read_long(stored, slice).await
     }
 
     async fn read_long(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {

@@ -13,7 +13,7 @@ use crate::engine::EngineError;
 const MIGRATIONS: &[&str] =
     &[include_str!("../../../migrations/postgres/0001.sql"), include_str!("../../../migrations/postgres/0002.sql")];
 /// The oldest program, by its format, that can work on what this one writes. A step that an older program would stumble over
-/// raises it, and says so in docs/operating.md.
+/// raises it, says so in the changelog, and makes what such a program calls to commit fail: it takes a second to see that it is unfit.
 const OLDEST: i32 = 2;
 
 /// A step that needs a table for itself waits so long for those who read it, an export or pg_dump perhaps, and lets others go first
@@ -53,8 +53,9 @@ async fn step(client: &mut Client) -> Result<Option<i32>, Stuck> {
     const MARK: &str = "INSERT INTO store(format, oldest) VALUES ($1, $2)
          ON CONFLICT (is_one) DO UPDATE SET format = $1, oldest = $2";
     let step = client.transaction().await?;
-    step.batch_execute(LOCK_TIMEOUT).await?;
+    // Whoever makes steps is waited for, however long that takes.
     step.batch_execute(LOCK).await?;
+    step.batch_execute(LOCK_TIMEOUT).await?;
     step.batch_execute(TABLE).await?;
     let done = format(step.client()).await.map_err(Stuck::For)?;
     let Some(next) = MIGRATIONS.get(done) else {
@@ -78,7 +79,8 @@ enum Stuck {
 
 impl From<Error> for Stuck {
     fn from(error: Error) -> Self {
-        let is_locked = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
+        let locked = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        let is_locked = error.code().is_some_and(|code| locked.contains(code));
         if is_locked { Self::Locked(fault(&error)) } else { Self::For(fault(&error)) }
     }
 }
@@ -95,15 +97,25 @@ async fn format(client: &Client) -> Result<usize, EngineError> {
     let row = client.query_opt("SELECT format, oldest FROM store", &[]).await.map_err(|error| fault(&error))?;
     let Some(row) = row else { return Ok(0) };
     let (format, oldest): (i32, i32) = (row.get(0), row.get(1));
-    check_fitness(oldest)?;
+    check_oldest(oldest)?;
     Ok(usize::try_from(format).unwrap_or_default())
 }
 
-/// Whether this program can use a store for which the oldest one is that which knows this format.
+/// Whether a store is, by what it says of itself, one that this program has brought up to date.
 ///
 /// # Errors
-/// [`EngineError::Format`] when it cannot.
-pub(super) fn check_fitness(oldest: i32) -> Result<(), EngineError> {
+/// [`EngineError::Format`] when it is not.
+pub(super) fn check_fitness(format: Option<i32>, oldest: Option<i32>) -> Result<(), EngineError> {
+    match (format, oldest) {
+        (Some(format), Some(oldest)) if usize::try_from(format).is_ok_and(|done| done >= MIGRATIONS.len()) => {
+            check_oldest(oldest)
+        }
+        _ => Err(EngineError::Format("the store is older than when this was started: start it again".into())),
+    }
+}
+
+/// Whether this program is new enough for a store that says which format is the oldest one to know.
+fn check_oldest(oldest: i32) -> Result<(), EngineError> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     if oldest <= known {
         return Ok(());

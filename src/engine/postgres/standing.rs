@@ -107,7 +107,7 @@ impl Postgres {
              pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
              current_setting('fsync')::bool, current_setting('full_page_writes')::bool,
              current_setting('synchronous_commit'), current_setting('synchronous_standby_names') <> '',
-             EXISTS (SELECT FROM pg_stat_replication), (SELECT oldest FROM store)";
+             EXISTS (SELECT FROM pg_stat_replication), (SELECT format FROM store), (SELECT oldest FROM store)";
         let (row, took) = self.connections.timed(HOW).await?;
         let row = row.ok_or_else(|| EngineError::Unavailable("PostgreSQL does not say how it stands".into()))?;
         let way = u64::try_from(took.as_millis() / 2).unwrap_or_default();
@@ -119,8 +119,8 @@ impl Postgres {
             cautions.push(Caution::Polling);
         }
         self.standing.warn(cautions);
-        // A newer program may have come meanwhile.
-        let fitness = schema::check_fitness(column(&row, 7)?);
+        // A newer program may have come meanwhile, or an older store in its place.
+        let fitness = schema::check_fitness(column(&row, 7)?, column(&row, 8)?);
         self.standing.lock().unfitness = fitness.as_ref().err().cloned();
         fitness?;
         if column(&row, 1)? {

@@ -36,6 +36,10 @@ impl Postgres {
 
     /// Does some of it; whether there may be more.
     async fn keep_up_some(&self) -> Result<bool, EngineError> {
+        if self.standing.check_fitness().is_err() {
+            // For the others to do; the look tells why.
+            return Ok(false);
+        }
         let slow = || EngineError::Unavailable("PostgreSQL has not answered in time".into());
         // What is wrong with the one is nothing to the other.
         let kept_up = async {
