@@ -27,8 +27,8 @@ pub use self::{
 };
 use self::{record::OWN_BITS, usual::Usual};
 use crate::job::{
-    Attempt, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, PastAttempt, Seconds, Seq, Status,
-    Tenant, TimelineEntry, Timestamp,
+    Attempt, History, Job, JobId, JobKey, Json, Kind, LabelKey, LabelValue, LogLine, LogWindow, PastAttempt, Seconds,
+    Seq, Status, Tenant, TimelineEntry, Timestamp,
 };
 
 /// A durable home of jobs. Dyn-safe, so that nothing above is generic over it.
@@ -89,7 +89,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn find_with_log(&self, key: &JobKey, slice: LogSlice) -> Result<(Found, Vec<LogLine>), EngineError> {
         let found = self.find(key).await?;
         let Found::Job(stored) = &found else { return Ok((found, Vec::new())) };
-        if stored.job.log.is_empty() || slice.lines_max == 0 {
+        if slice.is_nothing_of(&stored.job.log) {
             return Ok((found, Vec::new()));
         }
         Ok(match self.log(stored, slice).await? {
@@ -335,6 +335,17 @@ pub struct LogSlice {
     pub lines_max: usize,
     /// Bytes of text at the most; but the first line is always given.
     pub bytes_max: usize,
+}
+
+impl LogSlice {
+    /// Whether a log has none of its lines, so that nobody needs to look.
+    pub fn is_nothing_of(&self, log: &LogWindow) -> bool {
+        let is_nothing = match self.from {
+            LogEnd::After(seq) => seq >= log.count,
+            LogEnd::Newest => self.lines_max == 0,
+        };
+        is_nothing || log.count == log.dropped
+    }
 }
 
 /// Where a slice of a log begins.

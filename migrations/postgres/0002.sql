@@ -1,5 +1,5 @@
--- The newest entries of a timeline stay with the head until they are worth a row of their own, and what a replica tells of its commits
--- is gathered by the replica: see docs/format.md.
+-- The newest entries of a timeline lie beside the head until they are worth a row of their own, and replicas sort their batches: see
+-- docs/format.md.
 
 -- Frames, one after the other. Most jobs never have more.
 ALTER TABLE heads ADD COLUMN recent bytea NOT NULL DEFAULT '';

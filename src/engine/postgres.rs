@@ -44,7 +44,7 @@ use self::{
     gather::Gather,
     hearing::Hearing,
     kinds::Kinds,
-    log::Tail,
+    log::Part,
     read::LookUp,
     standing::Standing,
 };
@@ -100,7 +100,7 @@ pub struct Postgres {
     kinds: Kinds,
     counts: Counts,
     look_ups: Gather<LookUp>,
-    tails: Gather<Tail>,
+    tails: Gather<Part>,
     hearing: Hearing,
     /// Where commits are told of.
     channel: String,

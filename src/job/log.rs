@@ -144,11 +144,6 @@ pub struct LogWindow {
 }
 
 impl LogWindow {
-    /// Whether there is no line in it.
-    pub fn is_empty(&self) -> bool {
-        self.count == self.dropped
-    }
-
     /// The number of the first line that is kept, or would be the next if none is.
     pub fn first(&self) -> Seq {
         self.dropped + 1

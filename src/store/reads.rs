@@ -110,12 +110,7 @@ impl JobStore {
     }
 
     async fn slice(&self, of: &Snapshot, slice: LogSlice) -> Result<Vec<LogLine>, StoreError> {
-        let log = &of.job().log;
-        let nothing = match slice.from {
-            LogEnd::After(seq) => seq >= log.count,
-            LogEnd::Newest => slice.lines_max == 0,
-        };
-        if nothing || log.is_empty() {
+        if slice.is_nothing_of(&of.job().log) {
             return Ok(Vec::new());
         }
         let lines = self.inner.engine.log(of.stored(), slice).await?;

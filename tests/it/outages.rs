@@ -148,7 +148,7 @@ fn impatient(config: &mut Config, wait: Duration) {
 }
 
 /// Returns when the service takes work, or no longer does.
-async fn until_ready(server: &Server, is_ready: bool) {
+pub(crate) async fn until_ready(server: &Server, is_ready: bool) {
     // Without a pause two processors have little left for the database that is waited for.
     let mut pause = tokio::time::interval(Duration::from_millis(10));
     let turns = async {

@@ -158,26 +158,30 @@ each_engine!(
     a_document_is_the_same_from_the_disk_and_from_memory,
     |config| { config.logs.job_lines_max = 200 },
     |server| async move {
-        for id in ["bare", "short", "long", "trimmed", "gone"] {
+        let numbered =
+            |text: &str, numbers: std::ops::Range<usize>| numbers.map(|n| format!("{text} {n}")).collect::<Vec<_>>();
+        // What each request appends. Many commits, more than a document tells, more than is kept, rows that are long between others.
+        let logs = [
+            ("bare", vec![]),
+            ("short", (0..3).map(|n| numbered("line", n..n + 1)).collect()),
+            ("long", (0..70).map(|n| numbered("line", 2 * n..2 * n + 2)).collect()),
+            ("trimmed", [0, 150, 300].map(|first| numbered("line", first..first + 150)).to_vec()),
+            ("heavy", ["first", &"heavy ".repeat(1000), "last"].map(|text| numbered(text, 0..2)).to_vec()),
+            ("gone", vec![numbered("line", 0..3)]),
+        ];
+        for (id, requests) in &logs {
             server.job(id, "k").await;
-        }
-        for number in 1..=3 {
-            server.post("/jobs/short/logs", json!({"line": format!("line {number}")})).await.is(200);
-        }
-        // Many commits, and more than a document tells.
-        for number in 0..70 {
-            let lines = [format!("a {number}"), format!("b {number}")];
-            server.post("/jobs/long/logs", json!({"lines": lines})).await.is(200);
-        }
-        for first in [0, 150, 300] {
-            let lines: Vec<_> = (first..first + 150).map(|number| format!("line {number}")).collect();
-            server.post("/jobs/trimmed/logs", json!({"lines": lines})).await.is(200);
+            for lines in requests {
+                server.post(&format!("/jobs/{id}/logs"), json!({"lines": lines})).await.is(200);
+            }
         }
         server.patch("long", json!({"status": "completed", "result": {"url": "/v/1"}})).await.is(200);
         server.delete("/jobs/gone").await.is(204);
         let mut before = Vec::new();
-        for id in ["bare", "short", "long", "trimmed"] {
+        for (id, requests) in &logs[..5] {
             let answer = server.get(&format!("/jobs/{id}")).await.is(200);
+            let all = requests.concat();
+            assert_eq!(lines(&answer.json()).1, all[all.len().saturating_sub(100)..], "{id}");
             before.push((id, answer.header("etag").unwrap().to_owned(), answer.text));
         }
         let after = server.restarted().await;

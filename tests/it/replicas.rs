@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     harness::{Call, On, PATIENCE, Server, only},
+    outages::until_ready,
     stream::{Events, Lines},
 };
 
@@ -404,26 +405,20 @@ async fn how_long_a_job_takes_is_learnt_from_all() {
 async fn a_replica_that_a_newer_program_has_made_unfit_changes_nothing() {
     let server = Server::start(On::Postgres, |_| {}).await;
     server.job("j", "k").await;
-    let ready = async |status| {
-        let looked = async {
-            while server.get("/readyz").await.status != status {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| panic!("/readyz never answers {status}"));
-    };
-    ready(200).await;
+    until_ready(&server, true).await;
     server.value("UPDATE store SET oldest = 99 RETURNING oldest").await;
-    ready(503).await;
+    until_ready(&server, false).await;
+    server.get("/readyz").await.refused(503, "storage_unavailable");
     server.patch("j", json!({"stage": "x"})).await.refused(503, "storage_unavailable");
     assert_eq!(server.read("j").await["version"], 1);
     server.value("UPDATE store SET oldest = 2 RETURNING oldest").await;
-    ready(200).await;
+    until_ready(&server, true).await;
     // Put back to what a former program has left.
     server.value("UPDATE store SET format = 1 RETURNING format").await;
-    ready(503).await;
+    until_ready(&server, false).await;
+    server.get("/readyz").await.refused(503, "storage_unavailable");
     server.value("UPDATE store SET format = 2 RETURNING format").await;
-    ready(200).await;
+    until_ready(&server, true).await;
     server.patch("j", json!({"stage": "x"})).await.is(200);
     server.stop().await;
 }

@@ -25,11 +25,11 @@ pub(super) trait Question: Clone + Sync {
     const MOST: usize;
 
     /// The answers, in the order of the questions.
-    fn answers(
-        connections: &Connections,
-        asked: &[&Self],
-    ) -> impl Future<Output = Result<Vec<Result<Self::Answer, EngineError>>, EngineError>> + Send;
+    fn answers(connections: &Connections, asked: &[&Self]) -> impl Future<Output = Answers<Self::Answer>> + Send;
 }
+
+/// An answer to each question, or why there is none to any.
+pub(super) type Answers<A> = Result<Vec<Result<A, EngineError>>, EngineError>;
 
 struct Asked<Q: Question> {
     question: Q,

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use super::{
     Postgres,
     connect::{Connections, column},
-    gather::Question,
+    gather::{Answers, Question},
 };
 use crate::{
     engine::{
@@ -48,10 +48,7 @@ impl Question for LookUp {
     type Answer = Option<Found>;
     const MOST: usize = 500;
 
-    async fn answers(
-        connections: &Connections,
-        asked: &[&Self],
-    ) -> Result<Vec<Result<Option<Found>, EngineError>>, EngineError> {
+    async fn answers(connections: &Connections, asked: &[&Self]) -> Answers<Option<Found>> {
         let asked: Vec<_> = asked.iter().map(|look_up| (&look_up.key, look_up.known)).collect();
         look_up(connections, &asked).await
     }
@@ -62,7 +59,7 @@ impl Question for LookUp {
 pub(super) async fn look_up(
     connections: &Connections,
     asked: &[(&JobKey, Option<(u64, u64)>)],
-) -> Result<Vec<Result<Option<Found>, EngineError>>, EngineError> {
+) -> Answers<Option<Found>> {
     // A job that is as it is known is not sent again.
     const LOOK_UP: &str = "SELECT k.nth, i.reserved_until, h.job IS NOT NULL, h.job = k.job AND h.revision = k.revision,
             i.job, h.revision,

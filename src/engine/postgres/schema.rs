@@ -97,7 +97,7 @@ async fn format(client: &Client) -> Result<usize, EngineError> {
     let row = client.query_opt("SELECT format, oldest FROM store", &[]).await.map_err(|error| fault(&error))?;
     let Some(row) = row else { return Ok(0) };
     let (format, oldest): (i32, i32) = (row.get(0), row.get(1));
-    check_oldest(oldest)?;
+    check_oldest(format, oldest)?;
     Ok(usize::try_from(format).unwrap_or_default())
 }
 
@@ -108,19 +108,20 @@ async fn format(client: &Client) -> Result<usize, EngineError> {
 pub(super) fn check_fitness(format: Option<i32>, oldest: Option<i32>) -> Result<(), EngineError> {
     match (format, oldest) {
         (Some(format), Some(oldest)) if usize::try_from(format).is_ok_and(|done| done >= MIGRATIONS.len()) => {
-            check_oldest(oldest)
+            check_oldest(format, oldest)
         }
         _ => Err(EngineError::Format("the store is older than when this was started: start it again".into())),
     }
 }
 
 /// Whether this program is new enough for a store that says which format is the oldest one to know.
-fn check_oldest(oldest: i32) -> Result<(), EngineError> {
+fn check_oldest(format: i32, oldest: i32) -> Result<(), EngineError> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     if oldest <= known {
         return Ok(());
     }
     Err(EngineError::Format(format!(
-        "the store is for programs that know format {oldest}, and this one knows formats up to {known}: use the newer version that wrote it"
+        "the store has format {format}, which programs that know format {oldest} can use, and this one knows formats up \
+         to {known}: use the newer version that wrote it"
     )))
 }

@@ -133,7 +133,7 @@ pub(super) fn find_with_log(
 ) -> Result<(Found, Vec<LogLine>), EngineError> {
     let found = find(connection, key)?;
     let lines = match &found {
-        Found::Job(Stored { job, place }) if !job.log.is_empty() && slice.lines_max > 0 => {
+        Found::Job(Stored { job, place }) if !slice.is_nothing_of(&job.log) => {
             Rows::new(connection)?.slice(*place, job.log.dropped, job.log.count, slice)?
         }
         Found::Job(_) | Found::Reserved(_) | Found::Missing => Vec::new(),
