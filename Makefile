@@ -4,7 +4,7 @@
 # I/O errors, faketime and fuse3 for clocks and disks that fail, postgresql for the engine on it, tmux and
 # python3-tqdm for commands at a terminal and their progress, and what runs the examples of the documentation: chromium, curl,
 # python3.
-TEST_PACKAGES := chromium curl faketime ffmpeg fuse3 nginx openssl postgresql python3 python3-tqdm sqlite3 strace tmux
+TEST_PACKAGES := chromium curl faketime ffmpeg fuse3 nginx openssl pgbouncer postgresql python3 python3-tqdm sqlite3 strace tmux
 # How often `make crash` kills the server.
 KILLS ?= 500
 # How often `make power` cuts the power.

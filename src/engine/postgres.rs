@@ -18,6 +18,7 @@ mod hosts;
 mod kinds;
 mod list;
 mod log;
+mod pooler;
 mod read;
 mod schedule;
 mod schema;
@@ -117,6 +118,7 @@ impl Postgres {
     /// [`EngineError::Format`] when the store is of a version that this one does not understand, or what the database says.
     pub async fn open(settings: Settings, clock: Clock) -> Result<Self, EngineError> {
         let (committing, connections) = Connections::new(&settings)?;
+        pooler::check(&connections).await?;
         schema::migrate(&mut **connections.get().await?).await?;
         // Stores of one database are told apart.
         let row = connections.row("SELECT 'milepost_' || 'feed'::regclass::oid", &[]).await?;
@@ -269,7 +271,8 @@ impl Engine for Postgres {
     }
 
     fn health(&self) -> Result<(), EngineError> {
-        self.standing.outages.health()
+        self.standing.outages.health()?;
+        self.standing.check_tail()
     }
 
     fn open_since(&self) -> Timestamp {

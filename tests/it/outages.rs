@@ -4,7 +4,9 @@
 mod busy;
 mod failover;
 mod full;
+mod hearing;
 mod network;
+mod pooler;
 mod tls;
 
 use std::{
@@ -16,7 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use milepost::config::Config;
+use milepost::{
+    app::{App, StartError},
+    clock::Clock,
+    config::{Config, Flags},
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -137,6 +143,16 @@ async fn start(settings: &[&'static str], configure: impl FnOnce(&mut Config)) -
     let database = tokio::task::spawn_blocking(move || Database::start(&settings)).await.unwrap();
     let server = Server::start_at(database.empty_store().await, configure).await;
     (database, Arc::new(server))
+}
+
+/// What becomes of a service with this URL.
+async fn start_and_stop(url: &str) -> Result<(), StartError> {
+    let flags = Flags { config: None, listen: Some("127.0.0.1:0".into()), store: Some(url.into()) };
+    let mut config = Config::load(&flags, []).unwrap();
+    config.postgres.connect_seconds = 2;
+    let app = App::open(config, Clock::system()).await?;
+    app.serve().await?.shutdown().await.unwrap();
+    Ok(())
 }
 
 /// Has the service wait so long for its database, whatever for.
@@ -272,50 +288,6 @@ async fn what_makes_acknowledgements_less_than_durable_is_told() {
     assert_eq!(server.get("/readyz").await.is(200).json()["cautions"], expected);
     drop(database);
     until_ready(&server, false).await;
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_notifications_nothing_is_missed() {
-    let (database, server) = start(&["fsync=off"], |_| {}).await;
-    let replica = server.replica().await;
-    server.job("j", "k").await;
-    // The connection that listens goes, again and again, as a pooler would take it away.
-    let deafen = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
-    for round in 2..8 {
-        let call = replica.get(&format!("/jobs/j?since={}&wait=20", round - 1));
-        let waiting = tokio::spawn(async move { call.await });
-        replica.until_open("wait", 1).await;
-        database.value(deafen).await;
-        let begun = Instant::now();
-        server.patch("j", json!({"stage": format!("s{round}")})).await.is(200);
-        assert_eq!(waiting.await.unwrap().is(200).json()["version"], round);
-        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    }
-    replica.stop().await;
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
-    let database = tokio::task::spawn_blocking(|| Database::start(&["fsync=off"])).await.unwrap();
-    // Notifications go nowhere: a function of that name is found first.
-    database.value("CREATE SCHEMA deaf").await;
-    database.value("CREATE FUNCTION deaf.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''").await;
-    let url = format!("{}?options=-csearch_path%3Dpublic%2Cdeaf%2Cpg_catalog", database.url());
-    let server = Server::start_at(url, |_| {}).await;
-    let replica = server.replica().await;
-    server.job("j", "k").await;
-    let call = replica.get("/jobs/j?since=1&wait=20");
-    let waiting = tokio::spawn(async move { call.await });
-    replica.until_open("wait", 1).await;
-    server.patch("j", json!({"stage": "x"})).await.is(200);
-    assert_eq!(waiting.await.unwrap().is(200).json()["version"], 2);
-    // A look at the database may be late on a busy machine, which is told as well.
-    let told = async { while !server.get("/readyz").await.text.contains("\"polling\"") {} };
-    tokio::time::timeout(PATIENCE, told).await.expect("that it is looked for is said");
-    assert!(server.get("/metrics").await.text.contains("milepost_store_cautions{caution=\"polling\"} 1"));
-    replica.stop().await;
     server.stop().await;
 }
 

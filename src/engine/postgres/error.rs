@@ -3,6 +3,7 @@
 use deadpool_postgres::PoolError;
 use tokio_postgres::{Error, error::SqlState};
 
+use super::pooler::FORGETFUL;
 use crate::engine::EngineError;
 
 /// The meaning of an error of a statement that changes nothing, or that is known to have changed nothing.
@@ -13,6 +14,9 @@ pub(super) fn fault(error: &Error) -> EngineError {
         Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => EngineError::ReadOnly(text),
         Some(code) if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code) => {
             EngineError::Corrupt(text)
+        }
+        Some(code) if *code == SqlState::INVALID_SQL_STATEMENT_NAME => {
+            EngineError::Unavailable(format!("{text}: {FORGETFUL}"))
         }
         Some(_) | None => EngineError::Unavailable(text),
     }

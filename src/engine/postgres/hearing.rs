@@ -116,6 +116,8 @@ impl Postgres {
                     *self.hearing.deaf() = Deaf::default();
                     // Something may have been committed before.
                     self.hearing.heard.notify_one();
+                    // One that commits nothing would never find out that it hears nothing, as behind a pooler.
+                    self.hearing.committed.notify_one();
                 }
             }
         }

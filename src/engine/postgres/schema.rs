@@ -18,7 +18,8 @@ const OLDEST: i32 = 2;
 
 /// A step that needs a table for itself waits so long for those who read it, an export or pg_dump perhaps, and lets others go first
 /// for a while when they do not end: whoever came after the step would wait as long as it does.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
+/// That a table is there already is no news.
+const SETTINGS: &str = "SET LOCAL lock_timeout = '2s'; SET LOCAL client_min_messages = warning";
 const PAUSE: Duration = Duration::from_secs(2);
 const TRIES_MAX: u32 = 30;
 
@@ -55,7 +56,7 @@ async fn step(client: &mut Client) -> Result<Option<i32>, Stuck> {
     let step = client.transaction().await?;
     // Whoever makes steps is waited for, however long that takes.
     step.batch_execute(LOCK).await?;
-    step.batch_execute(LOCK_TIMEOUT).await?;
+    step.batch_execute(SETTINGS).await?;
     step.batch_execute(TABLE).await?;
     let done = format(step.client()).await.map_err(Stuck::For)?;
     let Some(next) = MIGRATIONS.get(done) else {

@@ -1,7 +1,7 @@
 //! How the database stands: its clock, whether it takes writes, and whether what it reports as committed is durable.
 //!
-//! Promises: looks at it each second; what it finds is told in readiness, metrics and, when it changes, the log. What is
-//! missed meanwhile is for `engine::outages` to say.
+//! Promises: looks at it each second; what it finds is told in readiness, metrics and, when it changes, the log, and so is that the
+//! tail of the feed cannot be read. What is missed meanwhile is for `engine::outages` to say.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PROMPT: Duration = Duration::from_millis(200);
 /// Its clock was set, or is another machine's, if it is so far ahead of where it would be by now.
 const LEAP: Duration = Duration::from_secs(1);
+/// What others commit has long been looked for again if it could not be read for so long.
+const UNREAD: Duration = Duration::from_secs(2);
 /// Others have served the jobs meanwhile if something was committed so lately.
 const LATELY_MS: u64 = 5000;
 
@@ -38,6 +40,8 @@ struct Known {
     has_time: bool,
     /// Why this program is none for the store, if so.
     unfitness: Option<EngineError>,
+    /// Since when and why what others commit cannot be read, if so.
+    unread: Option<(Instant, EngineError)>,
 }
 
 impl Standing {
@@ -52,6 +56,31 @@ impl Standing {
     /// [`EngineError::Format`] when it is not.
     pub(super) fn check_fitness(&self) -> Result<(), EngineError> {
         self.lock().unfitness.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether those who wait here for what others commit are told of it.
+    ///
+    /// # Errors
+    /// Why it cannot be read, when that has lasted for longer than a moment.
+    pub(super) fn check_tail(&self) -> Result<(), EngineError> {
+        match &self.lock().unread {
+            Some((since, why)) if since.elapsed() > UNREAD => Err(why.clone()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes note of what reading it has come to.
+    pub(super) fn tailed(&self, fault: Option<EngineError>) {
+        let unread = &mut self.lock().unread;
+        match (&unread, &fault) {
+            (None, Some(error)) => {
+                tracing::warn!(%error, "what others have changed could not be read; it is tried again");
+            }
+            (Some(_), None) => tracing::info!("what others have changed is read again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        let since = unread.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        *unread = fault.map(|why| (since, why));
     }
 
     fn has_time(&self) -> bool {

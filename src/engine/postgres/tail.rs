@@ -29,10 +29,11 @@ impl Postgres {
     pub(super) async fn tail(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
         let mut at = self.tail_from;
         loop {
-            match self.tail_some(&mut at, tell).await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "what others have changed could not be read; it is tried again"),
+            let told = self.tail_some(&mut at, tell).await;
+            let has_more = told.as_ref().is_ok_and(|has_more| *has_more);
+            self.standing.tailed(told.err());
+            if has_more {
+                continue;
             }
             select! {
                 () = self.hearing.heard() => {}

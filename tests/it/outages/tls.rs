@@ -2,23 +2,8 @@
 
 use std::process::Command;
 
-use milepost::{
-    app::{App, StartError},
-    clock::Clock,
-    config::{Config, Flags},
-};
-
+use super::start_and_stop;
 use crate::harness::postgres::Database;
-
-/// What becomes of a service with this URL.
-async fn start(url: &str) -> Result<(), StartError> {
-    let flags = Flags { config: None, listen: Some("127.0.0.1:0".into()), store: Some(url.into()) };
-    let mut config = Config::load(&flags, []).unwrap();
-    config.postgres.connect_seconds = 2;
-    let app = App::open(config, Clock::system()).await?;
-    app.serve().await?.shutdown().await.unwrap();
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_is_who_the_url_says_or_is_not_used() {
@@ -48,7 +33,7 @@ async fn a_database_is_who_the_url_says_or_is_not_used() {
         (format!("{by_name}?sslmode=verify-full&sslrootcert={root}"), false),
         (format!("{by_name}?sslmode=verify-ca&sslrootcert={root}"), true),
     ] {
-        let started = start(&url).await;
+        let started = start_and_stop(&url).await;
         assert_eq!(started.is_ok(), is_used, "{url}: {started:?}");
     }
 }

@@ -1,0 +1,55 @@
+//! A pooler stands before PostgreSQL.
+
+use std::process::Command;
+
+use super::*;
+use crate::harness::script::Script;
+
+/// PgBouncer, which is gone when this is.
+fn pooler(database: &Database, mode: &str) -> (Script, String) {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-pooler");
+    let (script, url) = Script::start(Command::new(program).args([database.url(), mode]));
+    assert!(url.starts_with("postgres://"), "no pooler: `make test` installs it; what it says is above");
+    (script, url)
+}
+
+async fn behind_a_pooler(mode: &'static str) -> (Database, Script, String) {
+    let start = move || {
+        let database = Database::start(&["fsync=off"]);
+        let (script, url) = pooler(&database, mode);
+        (database, script, url)
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_of_sessions_takes_nothing_away() {
+    let (_database, pooler, url) = behind_a_pooler("session").await;
+    let server = Server::start_at(url, |_| {}).await;
+    let replica = server.replica().await;
+    server.job("j", "k").await;
+    for round in 2..4 {
+        let call = replica.get(&format!("/jobs/j?since={}&wait=20", round - 1));
+        let waiting = tokio::spawn(async move { call.await });
+        replica.until_open("wait", 1).await;
+        server.patch("j", json!({"stage": format!("s{round}")})).await.is(200);
+        assert_eq!(waiting.await.unwrap().is(200).json()["version"], round);
+    }
+    let pooler = aside(pooler, |pooler| pooler.say("kill")).await;
+    until_ready(&server, false).await;
+    server.patch("j", json!({"stage": "lost"})).await.is(503);
+    let _pooler = aside(pooler, |pooler| pooler.say("start")).await;
+    until_ready(&server, true).await;
+    until_ready(&replica, true).await;
+    server.patch("j", json!({"stage": "s4"})).await.is(200);
+    assert_eq!(replica.read("j").await["stage"], "s4");
+    replica.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_forgets_statements_is_not_used() {
+    let (_database, _pooler, url) = behind_a_pooler("forgetful").await;
+    let refused = start_and_stop(&url).await.unwrap_err().to_string();
+    assert!(refused.contains("max_prepared_statements"), "{refused}");
+}
