@@ -1,9 +1,9 @@
 //! The bench's streams of changes: operations go out on a connection, and their outcomes come back on it, for as long as it lasts.
 //!
-//! `stream ADDRESS JOBS CONNECTIONS SECONDS TAG` sends `patch` operations to `POST /batch` as fast as they are taken, each
-//! with a progress and a stage that its job has not had, and says as JSON how many were sent, how many were answered with
-//! 200, and in what time, the last answer included. Two threads for each connection, which share the cores with
-//! the service: so they do as little as they can.
+//! `stream ADDRESS JOBS CONNECTIONS SECONDS TAG representation|minimal` sends `patch` operations to `POST /batch` as fast as they are
+//! taken, each with a progress and a stage that its job has not had, and says as JSON how many were sent, how many were done, and
+//! in what time, the last answer included. Answers are the jobs, or with `minimal` their versions. Two threads for each
+//! connection, which share the cores with the service: so they do as little as they can.
 
 use std::{
     env,
@@ -18,7 +18,9 @@ use std::{
 const CHUNK_OPERATIONS: usize = 256;
 /// How long a service may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What an operation that is done is answered with.
 const DONE: &[u8] = b"{\"status\":200,";
+const DONE_MINIMAL: &[u8] = b"{\"status\":204,";
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -28,15 +30,17 @@ struct Load {
     jobs: u64,
     length: Duration,
     tag: String,
+    /// RFC 7240, section 4.2.
+    answers: String,
 }
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [address, jobs, connections, seconds, tag] = &arguments[..] else {
-        return Err("usage: stream ADDRESS JOBS CONNECTIONS SECONDS TAG".into());
+    let [address, jobs, connections, seconds, tag, answers] = &arguments[..] else {
+        return Err("usage: stream ADDRESS JOBS CONNECTIONS SECONDS TAG representation|minimal".into());
     };
     let (address, length) = (address.clone(), Duration::from_secs_f64(seconds.parse()?));
-    let load = Load { address, jobs: jobs.parse()?, length, tag: tag.clone() };
+    let load = Load { address, jobs: jobs.parse()?, length, tag: tag.clone(), answers: answers.clone() };
     let began = Instant::now();
     let workers: Vec<_> = (0..connections.parse()?)
         .map(|number| {
@@ -62,7 +66,8 @@ impl Load {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let reader = BufReader::with_capacity(256 * 1024, stream.try_clone()?);
-        let reading = thread::spawn(move || outcomes(reader));
+        let done = if self.answers == "minimal" { DONE_MINIMAL } else { DONE };
+        let reading = thread::spawn(move || outcomes(reader, done));
         let sent = self.send(&mut stream, number);
         let made = reading.join().map_err(|_| "a reading thread has panicked")??;
         Ok((sent?, made))
@@ -72,8 +77,8 @@ impl Load {
         write!(
             stream,
             "POST /batch HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\nAccept: application/x-ndjson\r\n\
-             Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
-            self.address
+             Prefer: return={}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+            self.address, self.answers
         )?;
         let deadline = Instant::now() + self.length;
         let mut jobs = Jobs { state: number + 1, count: self.jobs };
@@ -121,7 +126,7 @@ impl Jobs {
 }
 
 /// How many lines of the answer say that an operation was done.
-fn outcomes(mut reader: impl BufRead) -> Result<u64, Failure> {
+fn outcomes(mut reader: impl BufRead, done: &[u8]) -> Result<u64, Failure> {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -140,7 +145,7 @@ fn outcomes(mut reader: impl BufRead) -> Result<u64, Failure> {
         if body.read_until(b'\n', &mut line)? == 0 {
             return Ok(made);
         }
-        made += u64::from(line.starts_with(DONE));
+        made += u64::from(line.starts_with(done));
     }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import time
@@ -224,6 +225,12 @@ MEASURES = {
 }
 
 
+_STREAMS = (
+    ("stream", "batch as NDJSON stream", "representation"),
+    ("stream-minimal", "batch as NDJSON stream, versions only", "minimal"),
+)
+
+
 def streamed(bench: Bench) -> Iterator[Run]:
     """POST /batch as NDJSON: changes in, outcomes out, on the same connection."""
     options = bench.options
@@ -231,15 +238,15 @@ def streamed(bench: Bench) -> Iterator[Run]:
         stores.warm(service, JOBS)
         versions, changes = stores.versions(service, JOBS), 0
         for number in range(options.rounds):
-            for count in (1, 4):
+            for (measure, title, answers), count in itertools.product(_STREAMS, (1, 4)):
                 time.sleep(PAUSE_SECONDS)
                 usage = service.usage()
-                done, seconds = _stream(bench, service, count)
+                done, seconds = _stream(bench, service, count, answers)
                 used = service.usage().since(usage)
                 changes += done
                 yield {
-                    "measure": "stream",
-                    "title": "batch as NDJSON stream",
+                    "measure": measure,
+                    "title": title,
                     "connections": count,
                     "round": number,
                     "changes": 1,
@@ -255,10 +262,10 @@ def streamed(bench: Bench) -> Iterator[Run]:
             raise BenchFailed(f"{changes} streamed changes made {gone_up} versions")
 
 
-def _stream(bench: Bench, server: Server, connections: int) -> tuple[int, float]:
+def _stream(bench: Bench, server: Server, connections: int, answers: str) -> tuple[int, float]:
     """Sends changes over so many streams; how many were made, and in what time, the last answer included."""
     seconds = bench.options.seconds
-    arguments = [f"127.0.0.1:{server.port}", JOBS, connections, seconds, bench.loader.tag()]
+    arguments = [f"127.0.0.1:{server.port}", JOBS, connections, seconds, bench.loader.tag(), answers]
     done = subprocess.run(
         [bench.stream, *map(str, arguments)], capture_output=True, text=True, timeout=seconds + 60, check=False
     )

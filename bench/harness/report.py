@@ -202,7 +202,7 @@ def targets(
             what = f"{row['title']}, {row['connections']} connections"
             aim(f"{what}, ratio to the limit", row["limit_ratio"], 0.90, True)
             aim(f"{what}, p99 against the limit's", row["p99_ms"] / row["limit_p99_ms"], 2, False)
-        if row["measure"] == "stream":
+        if row["measure"] in ("stream", "stream-minimal"):
             what = f"{row['title']}, {row['connections']} connections"
             aim(f"{what}, changes/s", row["service_per_second"], 200_000, True)
         if str(row["measure"]).startswith("batch-"):

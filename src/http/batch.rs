@@ -27,8 +27,9 @@ use super::{
     body::{self, Media, json_text},
     context::Context,
     error::ApiError,
+    extract::Prefer,
     members::misfit,
-    openapi::{BadBody, NoStore},
+    openapi::{BadBody, BatchWishes, NoStore},
     query::{Nothing, Query},
     readiness::Readiness,
     reply,
@@ -46,11 +47,13 @@ const CHUNK_SPARE_BYTES: usize = 4 * 1024;
 /// Send a JSON array, or newline-delimited JSON. With `Accept: application/x-ndjson` each result is sent as a line of
 /// its own when its operation is durable, and newline-delimited operations are read as they come, over as long a
 /// connection as the client likes; otherwise the answer comes as a whole. Each operation is on its own: one that is
-/// refused does not stop the others. They are done in their order.
+/// refused does not stop the others. They are done in their order. With `Prefer: return=minimal` an operation on a job that
+/// is there has no job in its result, which then has the status 204 and the job's version.
 #[utoipa::path(
     post,
     path = "/batch",
     tag = "batch",
+    params(BatchWishes),
     request_body(content((Vec<BatchOperation> = "application/json"), (String = "application/x-ndjson"))),
     responses(
         (status = 200, description = "The results, in the order of the operations.",
@@ -63,10 +66,25 @@ pub(super) async fn run_batch(
     State(readiness): State<Readiness>,
     caller: Caller,
     Query(Nothing): Query<Nothing>,
+    prefer: Prefer,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut response = answer(context, readiness, caller, prefer, request).await?;
+    if prefer.minimal {
+        reply::granted_minimal(&mut response);
+    }
+    Ok(response)
+}
+
+async fn answer(
+    context: Context,
+    readiness: Readiness,
+    caller: Caller,
+    prefer: Prefer,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let window = Window::new(context.clone(), caller, &parts.headers);
+    let window = Window::new(context.clone(), caller, &parts.headers, prefer);
     let is_streamed = accept::names(&parts.headers, NDJSON);
     if is_streamed && body::media(&parts.headers, MEDIA, false)? == Media::Ndjson {
         let operations = Operations::Coming(Lines::new(body, context.settings()));

@@ -19,7 +19,7 @@ use utoipa::{
 };
 
 pub(super) use self::{
-    parameters::{Known, NO_CONTROLS, OfJob, Preconditions, Wishes, ids, parameter, several, string},
+    parameters::{BatchWishes, Known, NO_CONTROLS, OfJob, Preconditions, Wishes, ids, parameter, several, string},
     streams::{FeedEvents, JobEvents},
 };
 use super::{

@@ -157,16 +157,21 @@ pub(super) fn granted(response: &mut Response, wait_seconds: u32) {
     response.headers_mut().extend(wish.map(|wish| (PREFERENCE_APPLIED, wish)));
 }
 
+/// Says that the client's wish for little was granted.
+pub(super) fn granted_minimal(response: &mut Response) {
+    response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
+}
+
 /// Says that all is done, with the tag, and with nothing else but a cancel.
 fn minimal(job: &Job) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(ETAG, tags::tag(job.version));
-    headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
     if job.cancel_requested {
         headers.insert(MILEPOST_CANCEL, HeaderValue::from_static("requested"));
     }
+    granted_minimal(&mut response);
     response
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::harness::{On, Server, only};
+use crate::harness::{Call, On, Server, only};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -46,6 +46,38 @@ each_engine!(operations_are_done_in_order_each_on_its_own, |server| async move {
     );
     assert_eq!(results[7]["job"]["id"].as_str().unwrap().len(), 36);
     assert_eq!((&results[8]["job"]["version"], &results[9]["problem"]["code"]), (&json!(5), &json!("job_exists")));
+});
+
+each_engine!(whoever_wants_little_gets_versions_instead_of_jobs, |server| async move {
+    let operations = [
+        json!({"op": "create", "id": "a", "kind": "clip", "status": "processing"}),
+        json!({"op": "log", "id": "a", "lines": ["one"]}),
+        json!({"op": "patch", "id": "a", "progress_pct": 10}),
+        json!({"op": "heartbeat", "id": "a"}),
+        json!({"op": "patch", "id": "a", "progress_pct": 10, "if_match": "v1"}),
+    ];
+    let minimal = |call: Call| call.header("prefer", "return=minimal");
+    let check = |results: &[Value], versions: [u64; 3], is_cancelled| {
+        assert_eq!(only(&results[0]["job"], &["id", "kind"]), json!({"id": "a", "kind": "clip"}));
+        for (result, version) in results[1..4].iter().zip(versions) {
+            let mut expected = json!({"status": 204, "version": version});
+            if is_cancelled {
+                expected["cancel_requested"] = true.into();
+            }
+            assert_eq!(*result, expected);
+        }
+        assert_eq!(only(&results[4]["problem"], &["code"]), json!({"code": "version_mismatch"}));
+        assert_eq!(results.len(), 5);
+    };
+    let answer = minimal(server.post("/batch", json!(operations))).await.is(200);
+    assert_eq!(answer.header("preference-applied"), Some("return=minimal"));
+    check(answer.json()["results"].as_array().unwrap(), [2, 3, 3], false);
+    server.post("/jobs/a/cancel", json!({})).await.is(202);
+    let text: String = operations.iter().map(|operation| format!("{operation}\n")).collect();
+    let stream = server.call("POST", "/batch").body(NDJSON, text).header("accept", NDJSON);
+    let answer = minimal(stream).await.is(200);
+    assert_eq!(answer.header("preference-applied"), Some("return=minimal"));
+    check(&lines(&answer.text), [5, 5, 5], true);
 });
 
 each_engine!(an_operation_that_is_none_does_not_stop_the_others, |server| async move {

@@ -21,7 +21,7 @@ use crate::{
         reply::{Receipt, changed_view, created_view},
         tags::Tags,
     },
-    job::{Change, Document, Guard, JobId, NewJob, Version},
+    job::{Change, Document, Guard, Job, JobId, NewJob, Version},
     store::{Caller, Created, JobStore, Updated},
 };
 
@@ -57,6 +57,14 @@ pub(super) enum Content<'a> {
 }
 
 impl Done {
+    /// The job of a change that had it already.
+    pub(super) fn changed(&self) -> Option<&Job> {
+        match self {
+            Self::Created(_) => None,
+            Self::Changed(updated) | Self::Reported(updated) => Some(&updated.job),
+        }
+    }
+
     /// The status and the content of the answer.
     pub(super) fn view(&self) -> (u16, Content<'_>) {
         match self {

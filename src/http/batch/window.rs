@@ -14,8 +14,10 @@ use utoipa::ToSchema;
 
 use super::operation::{BatchOperation, Content, Done};
 use crate::{
-    http::{context::Context, error::ApiError, problem::Problem, reply::encode, request_id::X_REQUEST_ID},
-    job::JobId,
+    http::{
+        context::Context, error::ApiError, extract::Prefer, problem::Problem, reply::encode, request_id::X_REQUEST_ID,
+    },
+    job::{JobId, Version},
     store::Caller,
 };
 
@@ -27,7 +29,7 @@ pub(super) struct BatchAnswer<'a> {
     results: Vec<BatchResult<'a>>,
 }
 
-/// The result of one operation: a job, or a problem.
+/// The result of one operation: a job, a problem, or with `Prefer: return=minimal` little more than that it is done.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BatchResult<'a> {
     /// The status that the operation's own route would answer with.
@@ -37,18 +39,39 @@ pub(super) struct BatchResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     job: Option<Content<'a>>,
+    /// Instead of a job whose client wants no more: its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, nullable = false, minimum = 1)]
+    version: Option<Version>,
+    /// Instead of a job whose client wants no more: its worker shall stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    cancel_requested: Option<bool>,
     /// Why it was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     problem: Option<Problem>,
 }
 
-impl BatchResult<'_> {
+impl<'a> BatchResult<'a> {
+    /// Of an operation that was done, for a client that wants as little as can be or all of it.
+    fn of(done: &'a Done, is_minimal: bool) -> Self {
+        let nothing = Self { status: 204, job: None, version: None, cancel_requested: None, problem: None };
+        if is_minimal && let Some(job) = done.changed() {
+            let cancel_requested = job.cancel_requested.then_some(true);
+            return Self { version: Some(job.version), cancel_requested, ..nothing };
+        }
+        let (status, content) = done.view();
+        Self { status, job: Some(content), ..nothing }
+    }
+
     /// As JSON text: what serde makes of it, with a document written as it writes itself.
     fn encode(&self) -> Vec<u8> {
         /// A document and what is around it; a receipt or a problem has less.
         const EXPECTED_BYTES: usize = 800;
-        let Some(Content::Job(document)) = &self.job else { return encode(self, EXPECTED_BYTES / 2) };
+        const MINIMAL_BYTES: usize = 64;
+        let expected = if self.version.is_some() { MINIMAL_BYTES } else { EXPECTED_BYTES / 2 };
+        let Some(Content::Job(document)) = &self.job else { return encode(self, expected) };
         let mut text = Vec::with_capacity(EXPECTED_BYTES);
         // Memory takes all there is.
         let _written = write!(text, "{{\"status\":{},\"job\":", self.status);
@@ -63,6 +86,8 @@ pub(super) struct Window {
     context: Context,
     caller: Caller,
     request_id: Option<HeaderValue>,
+    /// No documents are wanted.
+    is_minimal: bool,
     under_way: FuturesOrdered<BoxFuture<'static, Finished>>,
     /// For each job its last operation under way.
     last: HashMap<JobId, Last>,
@@ -88,11 +113,12 @@ struct Finished {
 }
 
 impl Window {
-    pub(super) fn new(context: Context, caller: Caller, headers: &HeaderMap) -> Self {
+    pub(super) fn new(context: Context, caller: Caller, headers: &HeaderMap, prefer: Prefer) -> Self {
         Self {
             context,
             caller,
             request_id: headers.get(X_REQUEST_ID).cloned(),
+            is_minimal: prefer.minimal,
             under_way: FuturesOrdered::new(),
             last: HashMap::new(),
             number: 0,
@@ -154,10 +180,7 @@ impl Window {
             self.last.remove(&id);
         }
         Some(match &result {
-            Ok(done) => {
-                let (status, content) = done.view();
-                BatchResult { status, job: Some(content), problem: None }.encode()
-            }
+            Ok(done) => BatchResult::of(done, self.is_minimal).encode(),
             Err(error) => self.refused(number, error),
         })
     }
@@ -169,6 +192,7 @@ impl Window {
             let code = problem.code.as_str();
             tracing::error!(operation = number, request_id, code, cause, "operation of a batch failed");
         }
-        BatchResult { status: problem.code.status().as_u16(), job: None, problem: Some(problem) }.encode()
+        let status = problem.code.status().as_u16();
+        BatchResult { status, job: None, version: None, cancel_requested: None, problem: Some(problem) }.encode()
     }
 }

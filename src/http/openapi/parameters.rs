@@ -74,6 +74,16 @@ impl IntoParams for Wishes {
     }
 }
 
+/// What a client would rather have of each operation of a batch.
+pub(in crate::http) struct BatchWishes;
+
+impl IntoParams for BatchWishes {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description = "`return=minimal` for results that say that it is done, and no more (RFC 7240).";
+        vec![parameter("Prefer", ParameterIn::Header, description, "")]
+    }
+}
+
 /// A parameter that is repeated, once or more.
 pub(in crate::http) fn several(name: &str, description: &str, item: impl Into<ArrayItems>) -> Parameter {
     ParameterBuilder::new()
