@@ -213,6 +213,12 @@ impl JobStore {
         self.submit_update(caller, id, change, guard)?.committed().await
     }
 
+    /// Returns once the changes that wait for their commit leave room for those who bring many. A change that is submitted
+    /// then without a pause is not refused for want of it; whoever does not wait finds the other half.
+    pub async fn room(&self) {
+        self.inner.queue.room().await;
+    }
+
     /// Gives a change its place behind those that were submitted before it, without waiting for its commit. It is made
     /// whether or not anybody waits for it.
     ///

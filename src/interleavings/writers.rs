@@ -14,6 +14,47 @@ use crate::{
     sync::schedules::{holds, is_found_out},
 };
 
+/// Two bring many changes, and wait for room or not; a third one changes the job once and does not wait for room.
+fn crowded(is_patient: bool) {
+    block_on(async move {
+        let engine = Memory::own();
+        let stage = Stage::with(&engine, Settings { queue_changes_max: 6, ..settings() });
+        stage.make("a", "k").await;
+        let many = ["one", "two"].map(|name| {
+            let store = stage.store.clone();
+            spawn(async move {
+                let mut submitted = Vec::new();
+                for number in 0..4 {
+                    if is_patient {
+                        store.room().await;
+                    }
+                    let text = format!("{name} {number}");
+                    submitted.push(store.submit_update(CALLER, &key("a").id, line(&text), Guard::default()).unwrap());
+                }
+                for submitted in submitted {
+                    submitted.committed().await.unwrap();
+                }
+            })
+        });
+        update(&stage.store, "a", line("single")).await.unwrap();
+        for writer in many {
+            writer.await.unwrap();
+        }
+        stage.close().await;
+        assert_eq!(engine.lines(&key("a")).len(), 9);
+    });
+}
+
+#[test]
+fn who_brings_many_changes_waits_for_room_and_leaves_some() {
+    holds(|| crowded(true));
+}
+
+#[test]
+fn who_does_not_wait_for_room_may_find_none() {
+    assert!(is_found_out(|| crowded(false)));
+}
+
 /// Two writers append lines, two at a time, and the store may be closed meanwhile; there is room for two changes.
 fn closed_meanwhile() {
     block_on(async {

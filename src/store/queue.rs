@@ -1,8 +1,8 @@
 //! Changes waiting for the committer: a vector that is swapped out whole, so that a change costs a push and no wake-up
 //! while others wait already.
 //!
-//! Promises: arrival order; never more than the configured number and bytes; after closing, what is in it is still given
-//! out and nothing more is taken.
+//! Promises: arrival order; never more than the configured number and bytes; whoever brings many can wait for room, and leaves
+//! half of it to others; after closing, what is in it is still given out and nothing more is taken.
 
 use std::{mem, sync::PoisonError};
 
@@ -90,6 +90,8 @@ pub(super) struct Submission {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrival: Notify,
+    /// Something was taken out.
+    departure: Notify,
     changes_max: usize,
     bytes_max: usize,
 }
@@ -103,7 +105,32 @@ struct Waiting {
 
 impl Queue {
     pub(super) fn new(changes_max: usize, bytes_max: usize) -> Self {
-        Self { waiting: Mutex::default(), arrival: Notify::new(), changes_max, bytes_max }
+        Self { waiting: Mutex::default(), arrival: Notify::new(), departure: Notify::new(), changes_max, bytes_max }
+    }
+
+    /// Returns once less than half of it is taken, or it is closed.
+    pub(super) async fn room(&self) {
+        if self.has_room() {
+            return;
+        }
+        // Those who wait are few, and the future of each who asks is made for all.
+        Box::pin(async {
+            loop {
+                self.departure.notified().await;
+                if self.has_room() {
+                    break;
+                }
+            }
+        })
+        .await;
+        // Whoever waits behind looks for itself: one departure may make room for many.
+        self.departure.notify_one();
+    }
+
+    fn has_room(&self) -> bool {
+        let waiting = self.lock();
+        let is_half = waiting.submissions.len() >= self.changes_max.div_ceil(2) || waiting.bytes >= self.bytes_max / 2;
+        !is_half || waiting.submissions.is_empty() || waiting.closed
     }
 
     /// Adds a submission at the end.
@@ -137,7 +164,10 @@ impl Queue {
             {
                 let mut waiting = self.lock();
                 if !waiting.submissions.is_empty() {
-                    return Some(waiting.take(most));
+                    let taken = waiting.take(most);
+                    drop(waiting);
+                    self.departure.notify_one();
+                    return Some(taken);
                 }
                 if waiting.closed {
                     return None;
@@ -162,6 +192,7 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.arrival.notify_one();
+        self.departure.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

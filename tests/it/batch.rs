@@ -80,6 +80,31 @@ each_engine!(whoever_wants_little_gets_versions_instead_of_jobs, |server| async 
     check(&lines(&answer.text), [5, 5, 5], true);
 });
 
+each_engine!(
+    many_operations_wait_for_room_among_the_changes,
+    |config| {
+        config.store.queue_changes_max = 4;
+    },
+    |server| async move {
+        const JOBS: usize = 50;
+        let created = (0..JOBS).map(|job| json!({"op": "create", "id": format!("j{job}"), "kind": "k"}));
+        let logged =
+            (0..6 * JOBS).map(|n| json!({"op": "log", "id": format!("j{}", n % JOBS), "lines": [n.to_string()]}));
+        let operations: Vec<_> = created.chain(logged).collect();
+        let whole = server.post("/batch", json!(operations)).await.is(200).json();
+        assert!(statuses(&whole).iter().all(|status| [200, 201].contains(status)), "{whole}");
+        let text: String = operations[JOBS..].iter().map(|operation| format!("{operation}\n")).collect();
+        let streamed = server.call("POST", "/batch").body(NDJSON, text).header("accept", NDJSON).await.is(200);
+        let streamed = lines(&streamed.text);
+        assert!(streamed.len() == 6 * JOBS && streamed.iter().all(|result| result["status"] == 200), "{streamed:?}");
+        for job in [0, JOBS - 1] {
+            let log = server.get(&format!("/jobs/j{job}/logs")).header("accept", "text/plain").await.is(200).text;
+            let once: Vec<_> = (0..6).map(|round| (round * JOBS + job).to_string()).collect();
+            assert_eq!(log.lines().collect::<Vec<_>>(), [&once[..], &once[..]].concat());
+        }
+    }
+);
+
 each_engine!(an_operation_that_is_none_does_not_stop_the_others, |server| async move {
     let operations = json!([
         5, {}, {"op": "drop"}, {"op": "patch"}, {"op": "patch", "id": "a/b"}, {"op": "patch", "id": 7},
