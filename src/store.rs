@@ -213,8 +213,8 @@ impl JobStore {
         self.submit_update(caller, id, change, guard)?.committed().await
     }
 
-    /// Returns once the changes that wait for their commit leave room for those who bring many. A change that is submitted
-    /// then without a pause is not refused for want of it; whoever does not wait finds the other half.
+    /// Returns once less than half of the room for changes that wait for their commit is taken: for those who bring many, so that
+    /// others find the rest.
     pub async fn room(&self) {
         self.inner.queue.room().await;
     }

@@ -47,8 +47,8 @@ const CHUNK_SPARE_BYTES: usize = 4 * 1024;
 /// Send a JSON array, or newline-delimited JSON. With `Accept: application/x-ndjson` each result is sent as a line of
 /// its own when its operation is durable, and newline-delimited operations are read as they come, over as long a
 /// connection as the client likes; otherwise the answer comes as a whole. Each operation is on its own: one that is
-/// refused does not stop the others. They are done in their order. With `Prefer: return=minimal` an operation on a job that
-/// is there has no job in its result, which then has the status 204 and the job's version.
+/// refused does not stop the others. They are done in their order. With `Prefer: return=minimal` a patch, log or heartbeat
+/// has no job in its result, which then has the status 204 and the job's version.
 #[utoipa::path(
     post,
     path = "/batch",
@@ -57,7 +57,8 @@ const CHUNK_SPARE_BYTES: usize = 4 * 1024;
     request_body(content((Vec<BatchOperation> = "application/json"), (String = "application/x-ndjson"))),
     responses(
         (status = 200, description = "The results, in the order of the operations.",
-            content((BatchAnswer = "application/json"), (BatchResult = "application/x-ndjson"))),
+            content((BatchAnswer = "application/json"), (BatchResult = "application/x-ndjson")),
+            headers(("preference-applied" = Option<String>, description = "`return=minimal`, when that was preferred."))),
         BadBody, NoStore
     )
 )]
@@ -131,9 +132,15 @@ async fn collected(operations: Vec<Bytes>, mut window: Window) -> Vec<u8> {
         text.extend_from_slice(&result);
         text.push(b',');
     };
+    let store = window.store();
     for operation in operations {
-        while !window.has_room() {
-            window.next().await.map(&mut add);
+        loop {
+            tokio::select! {
+                // In this order: what has begun has its place among the changes before more is.
+                biased;
+                Some(result) = window.next(), if !window.is_empty() => add(result),
+                () = store.room(), if window.has_room() => break,
+            }
         }
         window.begin(Ok(operation));
     }
@@ -195,19 +202,26 @@ impl Batch {
     /// The results that are ready next, each on its line; `None` when there will be no more.
     async fn chunk(&mut self) -> Option<Bytes> {
         let Self { operations, window, readiness } = self;
+        let store = window.store();
         loop {
             let is_over = matches!(operations, Operations::Over);
+            let operation = async {
+                store.room().await;
+                operations.next().await
+            };
             tokio::select! {
+                // In this order: what has begun has its place among the changes before more is.
+                biased;
                 Some(result) = window.next(), if !window.is_empty() => return Some(self.lines(result)),
-                operation = operations.next(), if !is_over && window.has_room() => match operation {
-                    Some(operation) => window.begin(operation),
-                    None => *operations = Operations::Over,
-                },
                 () = readiness.draining(), if !is_over => {
                     // The client learns where the service stopped: what has no result was not done.
                     window.begin(Err(StoreError::Draining.into()));
                     *operations = Operations::Over;
                 }
+                operation = operation, if !is_over && window.has_room() => match operation {
+                    Some(operation) => window.begin(operation),
+                    None => *operations = Operations::Over,
+                },
                 else => return None,
             }
         }

@@ -1,6 +1,9 @@
 //! Who changes jobs while others do, and while the store is closed.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use shuttle::future::{block_on, spawn};
 
@@ -53,6 +56,35 @@ fn who_brings_many_changes_waits_for_room_and_leaves_some() {
 #[test]
 fn who_does_not_wait_for_room_may_find_none() {
     assert!(is_found_out(|| crowded(false)));
+}
+
+/// One waits for room and does not go on, as a stream whose client does not read; another one waits behind it.
+fn behind_one_that_does_not_go_on() {
+    block_on(async {
+        let engine = Memory::own();
+        let stage = Stage::with(&engine, Settings { queue_changes_max: 2, ..settings() });
+        stage.make("a", "k").await;
+        let first = stage.store.submit_update(CALLER, &key("a").id, line("first"), Guard::default()).unwrap();
+        let mut idle = Box::pin(stage.store.room());
+        let _pending = idle.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let second = spawn({
+            let store = stage.store.clone();
+            async move {
+                store.room().await;
+                update(&store, "a", line("second")).await.unwrap();
+            }
+        });
+        first.committed().await.unwrap();
+        second.await.unwrap();
+        drop(idle);
+        stage.close().await;
+        assert_eq!(engine.lines(&key("a")), ["first", "second"]);
+    });
+}
+
+#[test]
+fn who_waits_for_room_and_does_not_go_on_holds_up_nobody() {
+    holds(behind_one_that_does_not_go_on);
 }
 
 /// Two writers append lines, two at a time, and the store may be closed meanwhile; there is room for two changes.

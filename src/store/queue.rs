@@ -90,7 +90,7 @@ pub(super) struct Submission {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrival: Notify,
-    /// Something was taken out.
+    /// Less than half of it is taken again.
     departure: Notify,
     changes_max: usize,
     bytes_max: usize,
@@ -108,27 +108,19 @@ impl Queue {
         Self { waiting: Mutex::default(), arrival: Notify::new(), departure: Notify::new(), changes_max, bytes_max }
     }
 
-    /// Returns once less than half of it is taken, or it is closed.
+    /// Returns once less than half of it is taken, or it is closed. Whoever is given up, or does not go on, holds up nobody else.
     pub(super) async fn room(&self) {
-        if self.has_room() {
-            return;
-        }
-        // Those who wait are few, and the future of each who asks is made for all.
-        Box::pin(async {
-            loop {
-                self.departure.notified().await;
-                if self.has_room() {
-                    break;
-                }
+        loop {
+            // Before the look: what departs after it is not missed.
+            let departure = self.departure.notified();
+            if self.has_room(&self.lock()) {
+                return;
             }
-        })
-        .await;
-        // Whoever waits behind looks for itself: one departure may make room for many.
-        self.departure.notify_one();
+            departure.await;
+        }
     }
 
-    fn has_room(&self) -> bool {
-        let waiting = self.lock();
+    fn has_room(&self, waiting: &Waiting) -> bool {
         let is_half = waiting.submissions.len() >= self.changes_max.div_ceil(2) || waiting.bytes >= self.bytes_max / 2;
         !is_half || waiting.submissions.is_empty() || waiting.closed
     }
@@ -164,9 +156,12 @@ impl Queue {
             {
                 let mut waiting = self.lock();
                 if !waiting.submissions.is_empty() {
+                    let had_room = self.has_room(&waiting);
                     let taken = waiting.take(most);
-                    drop(waiting);
-                    self.departure.notify_one();
+                    if !had_room && self.has_room(&waiting) {
+                        drop(waiting);
+                        self.departure.notify_waiters();
+                    }
                     return Some(taken);
                 }
                 if waiting.closed {
@@ -192,7 +187,7 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.arrival.notify_one();
-        self.departure.notify_one();
+        self.departure.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

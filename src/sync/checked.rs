@@ -146,9 +146,16 @@ impl Notify {
         point();
     }
 
-    pub(crate) async fn notified(&self) {
+    pub(crate) fn notify_waiters(&self) {
         point();
-        self.0.notified().await;
+        self.0.notify_waiters();
+        point();
+    }
+
+    /// From this call on nothing is missed.
+    pub(crate) fn notified(&self) -> impl Future<Output = ()> {
+        point();
+        self.0.notified()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Many operations in one request: as an array, as lines, and as a stream that is answered while it is sent.
 
+use std::{io::Write, net::Shutdown};
+
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -14,6 +16,12 @@ fn statuses(answer: &Value) -> Vec<u64> {
 fn lines(text: &str) -> Vec<Value> {
     assert!(text.is_empty() || text.ends_with('\n'));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The ids of all jobs in the order in which they were made.
+async fn listed(server: &Server) -> Vec<String> {
+    let list = server.get("/jobs?order=oldest&limit=300").await.is(200).json();
+    list["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect()
 }
 
 each_engine!(operations_are_done_in_order_each_on_its_own, |server| async move {
@@ -93,6 +101,7 @@ each_engine!(
         let operations: Vec<_> = created.chain(logged).collect();
         let whole = server.post("/batch", json!(operations)).await.is(200).json();
         assert!(statuses(&whole).iter().all(|status| [200, 201].contains(status)), "{whole}");
+        assert_eq!(listed(server).await, (0..JOBS).map(|job| format!("j{job}")).collect::<Vec<_>>());
         let text: String = operations[JOBS..].iter().map(|operation| format!("{operation}\n")).collect();
         let streamed = server.call("POST", "/batch").body(NDJSON, text).header("accept", NDJSON).await.is(200);
         let streamed = lines(&streamed.text);
@@ -102,6 +111,47 @@ each_engine!(
             let once: Vec<_> = (0..6).map(|round| (round * JOBS + job).to_string()).collect();
             assert_eq!(log.lines().collect::<Vec<_>>(), [&once[..], &once[..]].concat());
         }
+    }
+);
+
+each_engine!(
+    a_stream_that_is_not_read_does_not_hold_others_up,
+    |config| {
+        config.store.queue_changes_max = 4;
+    },
+    |server| async move {
+        server.job("unread", "k").await;
+        server.job("j", "k").await;
+        let mut unread = server.connect_narrow().await;
+        let request = format!(
+            "POST /batch HTTP/1.1\r\nhost: x\r\ncontent-type: {NDJSON}\r\naccept: {NDJSON}\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
+        unread.write_all(request.as_bytes()).unwrap();
+        let mut writing = unread.try_clone().unwrap();
+        // More than the kernel holds of its answers, each of which has this result.
+        let sender = tokio::task::spawn_blocking(move || {
+            for number in 0..1000 {
+                let result = format!("{number}{}", "x".repeat(16_000));
+                let line = format!("{}\n", json!({"op": "patch", "id": "unread", "result": result}));
+                let chunk = format!("{:x}\r\n{line}\r\n", line.len());
+                if writing.write_all(chunk.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        });
+        let operations: Vec<_> = (0..500).map(|n| json!({"op": "log", "id": "j", "line": n.to_string()})).collect();
+        // It does not go on, for all that is to be seen.
+        let (mut version, mut still) = (json!(null), 0);
+        while still < 50 {
+            let now = server.read("unread").await["version"].clone();
+            still = if now == version { still + 1 } else { 0 };
+            version = now;
+        }
+        let answer = server.post("/batch", json!(operations)).await.is(200).json();
+        assert!(statuses(&answer).iter().all(|status| *status == 200), "{answer}");
+        unread.shutdown(Shutdown::Both).unwrap();
+        sender.await.unwrap();
     }
 );
 
@@ -162,9 +212,7 @@ each_engine!(jobs_are_made_in_the_order_of_their_operations, |server| async move
     assert!(
         statuses(&server.post("/batch", json!(operations)).await.is(200).json()).iter().all(|status| *status == 201)
     );
-    let list = server.get("/jobs?order=oldest&limit=300").await.is(200).json();
-    let listed: Vec<_> = list["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
-    assert_eq!(listed, expected);
+    assert_eq!(listed(server).await, expected);
 });
 
 each_engine!(an_empty_batch_has_no_results, |server| async move {

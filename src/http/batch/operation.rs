@@ -132,9 +132,8 @@ impl BatchOperation {
         matches!(self, Self::Ensure(_))
     }
 
-    /// Does it, once there is room for it. Drops `place` when it has its place before all changes that are submitted later.
+    /// Does it. Drops `place` when it has its place before all changes that are submitted later.
     pub(super) async fn run<T>(self, store: &JobStore, caller: Caller, place: T) -> Result<Done, ApiError> {
-        store.room().await;
         let (id, change, guard, done): (_, _, _, fn(Updated) -> Done) = match self {
             Self::Create(new) => return Ok(Done::Created(store.create(caller, *new, None).await?)),
             Self::Ensure(new) => return Ok(Done::Created(store.ensure(caller, *new, None).await?)),

@@ -18,7 +18,7 @@ use crate::{
         context::Context, error::ApiError, extract::Prefer, problem::Problem, reply::encode, request_id::X_REQUEST_ID,
     },
     job::{JobId, Version},
-    store::Caller,
+    store::{Caller, JobStore},
 };
 
 /// All results of a batch.
@@ -56,13 +56,16 @@ pub(super) struct BatchResult<'a> {
 impl<'a> BatchResult<'a> {
     /// Of an operation that was done, for a client that wants as little as can be or all of it.
     fn of(done: &'a Done, is_minimal: bool) -> Self {
-        let nothing = Self { status: 204, job: None, version: None, cancel_requested: None, problem: None };
         if is_minimal && let Some(job) = done.changed() {
             let cancel_requested = job.cancel_requested.then_some(true);
-            return Self { version: Some(job.version), cancel_requested, ..nothing };
+            return Self { version: Some(job.version), cancel_requested, ..Self::bare(204) };
         }
         let (status, content) = done.view();
-        Self { status, job: Some(content), ..nothing }
+        Self { job: Some(content), ..Self::bare(status) }
+    }
+
+    fn bare(status: u16) -> Self {
+        Self { status, job: None, version: None, cancel_requested: None, problem: None }
     }
 
     /// As JSON text: what serde makes of it, with a document written as it writes itself.
@@ -126,7 +129,12 @@ impl Window {
         }
     }
 
-    /// Whether another operation may begin.
+    /// What its operations are done to.
+    pub(super) fn store(&self) -> JobStore {
+        self.context.store().clone()
+    }
+
+    /// Whether another operation may begin, as far as this is concerned.
     pub(super) fn has_room(&self) -> bool {
         let batch = &self.context.settings().batch;
         self.under_way.len() < batch.window && self.bytes < batch.line_bytes_max
@@ -193,6 +201,6 @@ impl Window {
             tracing::error!(operation = number, request_id, code, cause, "operation of a batch failed");
         }
         let status = problem.code.status().as_u16();
-        BatchResult { status, job: None, version: None, cancel_requested: None, problem: Some(problem) }.encode()
+        BatchResult { problem: Some(problem), ..BatchResult::bare(status) }.encode()
     }
 }
