@@ -464,6 +464,8 @@ pub enum Exported {
 pub enum Caution {
     /// What other processes commit is looked for now and then.
     Polling,
+    /// What other processes commit cannot be read.
+    FeedUnreadable,
     /// The database writes without syncing.
     FsyncOff,
     /// A page that is written half may be lost.
@@ -479,6 +481,7 @@ impl Caution {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Polling => "polling",
+            Self::FeedUnreadable => "feed_unreadable",
             Self::FsyncOff => "fsync_off",
             Self::FullPageWritesOff => "full_page_writes_off",
             Self::CommitAsynchronous => "commit_asynchronous",
@@ -490,6 +493,7 @@ impl Caution {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Polling => "notifications of other replicas' commits are not heard; they are looked for now and then",
+            Self::FeedUnreadable => "other replicas' commits cannot be read: who waits here is not told of them",
             Self::FsyncOff => "PostgreSQL has `fsync` off: a power cut may damage it, or lose acknowledged changes",
             Self::FullPageWritesOff => "PostgreSQL has `full_page_writes` off: a power cut may damage it",
             Self::CommitAsynchronous => {

@@ -34,7 +34,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 use tokio_postgres::Config;
 use uuid::Uuid;
 
@@ -118,7 +121,7 @@ impl Postgres {
     /// [`EngineError::Format`] when the store is of a version that this one does not understand, or what the database says.
     pub async fn open(settings: Settings, clock: Clock) -> Result<Self, EngineError> {
         let (committing, connections) = Connections::new(&settings)?;
-        pooler::check(&connections).await?;
+        pooler::check(&connections, Duration::from_secs(settings.statement_seconds.into())).await?;
         schema::migrate(&mut **connections.get().await?).await?;
         // Stores of one database are told apart.
         let row = connections.row("SELECT 'milepost_' || 'feed'::regclass::oid", &[]).await?;
@@ -271,8 +274,7 @@ impl Engine for Postgres {
     }
 
     fn health(&self) -> Result<(), EngineError> {
-        self.standing.outages.health()?;
-        self.standing.check_tail()
+        self.standing.outages.health()
     }
 
     fn open_since(&self) -> Timestamp {

@@ -149,7 +149,7 @@ async fn start(settings: &[&'static str], configure: impl FnOnce(&mut Config)) -
 async fn start_and_stop(url: &str) -> Result<(), StartError> {
     let flags = Flags { config: None, listen: Some("127.0.0.1:0".into()), store: Some(url.into()) };
     let mut config = Config::load(&flags, []).unwrap();
-    config.postgres.connect_seconds = 2;
+    impatient(&mut config, Duration::from_secs(2));
     let app = App::open(config, Clock::system()).await?;
     app.serve().await?.shutdown().await.unwrap();
     Ok(())

@@ -15,7 +15,7 @@ pub(super) fn fault(error: &Error) -> EngineError {
         Some(code) if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code) => {
             EngineError::Corrupt(text)
         }
-        Some(code) if *code == SqlState::INVALID_SQL_STATEMENT_NAME => {
+        Some(code) if [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code) => {
             EngineError::Unavailable(format!("{text}: {FORGETFUL}"))
         }
         Some(_) | None => EngineError::Unavailable(text),

@@ -23,7 +23,7 @@ use crate::engine::EngineError;
 
 /// Between two notifications.
 const CALM: Duration = Duration::from_millis(5);
-/// Between two attempts to listen.
+/// Between two attempts to listen, or to notify.
 const PAUSE: Duration = Duration::from_secs(1);
 /// What beginning to listen may take, and a notification until its own sender hears it; a pooler may have lost it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -78,6 +78,9 @@ impl Postgres {
             // Whoever does not hear of it finds it.
             if let Err(error) = self.connections.rows("SELECT pg_notify($1, '')", &[&self.channel]).await {
                 tracing::debug!(%error, "nobody was notified of a commit");
+                // Whether it would have been heard is not known until it is sent.
+                self.hearing.committed.notify_one();
+                sleep(PAUSE).await;
             }
             sleep(CALM).await;
         }

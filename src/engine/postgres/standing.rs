@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const PROMPT: Duration = Duration::from_millis(200);
 /// Its clock was set, or is another machine's, if it is so far ahead of where it would be by now.
 const LEAP: Duration = Duration::from_secs(1);
-/// What others commit has long been looked for again if it could not be read for so long.
+/// What others commit has been looked for again and again if it could not be read for so long.
 const UNREAD: Duration = Duration::from_secs(2);
 /// Others have served the jobs meanwhile if something was committed so lately.
 const LATELY_MS: u64 = 5000;
@@ -41,7 +41,7 @@ struct Known {
     /// Why this program is none for the store, if so.
     unfitness: Option<EngineError>,
     /// Since when and why what others commit cannot be read, if so.
-    unread: Option<(Instant, EngineError)>,
+    unread: Option<(Instant, String)>,
 }
 
 impl Standing {
@@ -58,29 +58,22 @@ impl Standing {
         self.lock().unfitness.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether those who wait here for what others commit are told of it.
-    ///
-    /// # Errors
-    /// Why it cannot be read, when that has lasted for longer than a moment.
-    pub(super) fn check_tail(&self) -> Result<(), EngineError> {
-        match &self.lock().unread {
-            Some((since, why)) if since.elapsed() > UNREAD => Err(why.clone()),
-            Some(_) | None => Ok(()),
+    /// Takes note of what an attempt to read what others commit has come to that was begun then.
+    pub(super) fn tailed(&self, fault: Option<&EngineError>, begun: Instant) {
+        let unread = &mut self.lock().unread;
+        let why = fault.map(ToString::to_string);
+        match (&unread, &why) {
+            (Some((_, known)), Some(why)) if known == why => {}
+            (_, Some(error)) => tracing::warn!(error, "what others have changed could not be read; it is tried again"),
+            (Some(_), None) => tracing::info!("what others have changed is read again"),
+            (None, None) => {}
         }
+        let since = unread.as_ref().map_or(begun, |(since, _)| *since);
+        *unread = why.map(|why| (since, why));
     }
 
-    /// Takes note of what reading it has come to.
-    pub(super) fn tailed(&self, fault: Option<EngineError>) {
-        let unread = &mut self.lock().unread;
-        match (&unread, &fault) {
-            (None, Some(error)) => {
-                tracing::warn!(%error, "what others have changed could not be read; it is tried again");
-            }
-            (Some(_), None) => tracing::info!("what others have changed is read again"),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-        let since = unread.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        *unread = fault.map(|why| (since, why));
+    fn is_unread(&self) -> bool {
+        self.lock().unread.as_ref().is_some_and(|(since, _)| since.elapsed() > UNREAD)
     }
 
     fn has_time(&self) -> bool {
@@ -146,6 +139,9 @@ impl Postgres {
         let mut cautions = cautions(&row)?;
         if !self.hearing.hears() {
             cautions.push(Caution::Polling);
+        }
+        if self.standing.is_unread() {
+            cautions.push(Caution::FeedUnreadable);
         }
         self.standing.warn(cautions);
         // A newer program may have come meanwhile, or an older store in its place.

@@ -5,7 +5,7 @@
 
 use tokio::{
     select,
-    time::{Duration, sleep},
+    time::{Duration, Instant, sleep},
 };
 use tokio_postgres::Row;
 
@@ -21,6 +21,8 @@ use crate::{
     job::Tenant,
 };
 
+/// What could not be read is looked for again so soon at the latest.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Entries looked at with one statement.
 const ENTRIES_MAX: i64 = 500;
 
@@ -29,15 +31,18 @@ impl Postgres {
     pub(super) async fn tail(&self, tell: &(dyn Fn(Elsewhere) + Send + Sync)) {
         let mut at = self.tail_from;
         loop {
+            let begun = Instant::now();
             let told = self.tail_some(&mut at, tell).await;
-            let has_more = told.as_ref().is_ok_and(|has_more| *has_more);
-            self.standing.tailed(told.err());
-            if has_more {
-                continue;
-            }
+            self.standing.tailed(told.as_ref().err(), begun);
+            let pause = Duration::from_millis(self.settings.poll_milliseconds.into());
+            let pause = match told {
+                Ok(true) => continue,
+                Ok(false) => pause,
+                Err(_) => pause.min(AGAIN),
+            };
             select! {
                 () = self.hearing.heard() => {}
-                () = sleep(Duration::from_millis(self.settings.poll_milliseconds.into())) => {}
+                () = sleep(pause) => {}
             }
         }
     }

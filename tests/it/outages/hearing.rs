@@ -1,6 +1,12 @@
 //! What other replicas commit is heard of late, or cannot be read: nothing is missed, and it is told.
 
+use serde_json::Value;
+
 use super::*;
+
+async fn cautions(server: &Server) -> Value {
+    server.get("/readyz").await.is(200).json()["cautions"].clone()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_notifications_nothing_is_missed() {
@@ -50,7 +56,7 @@ async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_cannot_read_what_others_commit_is_not_ready() {
+async fn that_what_others_commit_cannot_be_read_is_told() {
     let database = tokio::task::spawn_blocking(|| Database::start(&["fsync=off"])).await.unwrap();
     database.value("CREATE ROLE owner LOGIN").await;
     database.value("CREATE SCHEMA owner AUTHORIZATION owner").await;
@@ -63,13 +69,16 @@ async fn a_replica_that_cannot_read_what_others_commit_is_not_ready() {
     replica.until_open("wait", 1).await;
     // Commits add to it nevertheless.
     database.value("REVOKE SELECT ON owner.feed FROM owner").await;
-    until_ready(&replica, false).await;
-    replica.get("/readyz").await.refused(503, "storage_unavailable");
+    let told = async { while cautions(&replica).await != json!(["fsync_off", "feed_unreadable"]) {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("that it cannot be read is said");
+    let metrics = replica.get("/metrics").await.text;
+    assert!(metrics.contains("milepost_store_cautions{caution=\"feed_unreadable\"} 1"), "{metrics}");
     server.patch("j", json!({"stage": "x"})).await.is(200);
     assert_eq!(replica.read("j").await["stage"], "x");
     database.value("GRANT SELECT ON owner.feed TO owner").await;
-    until_ready(&replica, true).await;
     assert_eq!(waiting.await.unwrap().is(200).json()["version"], 2, "nothing of it was missed");
+    let told = async { while cautions(&replica).await != json!(["fsync_off"]) {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("that it can be read again is said");
     replica.stop().await;
     server.stop().await;
 }

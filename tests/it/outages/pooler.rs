@@ -6,17 +6,17 @@ use super::*;
 use crate::harness::script::Script;
 
 /// PgBouncer, which is gone when this is.
-fn pooler(database: &Database, mode: &str) -> (Script, String) {
+fn pooler(database: &Database, settings: &[&str]) -> (Script, String) {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-pooler");
-    let (script, url) = Script::start(Command::new(program).args([database.url(), mode]));
+    let (script, url) = Script::start(Command::new(program).arg(database.url()).args(settings));
     assert!(url.starts_with("postgres://"), "no pooler: `make test` installs it; what it says is above");
     (script, url)
 }
 
-async fn behind_a_pooler(mode: &'static str) -> (Database, Script, String) {
+async fn behind_a_pooler(settings: &'static [&str]) -> (Database, Script, String) {
     let start = move || {
         let database = Database::start(&["fsync=off"]);
-        let (script, url) = pooler(&database, mode);
+        let (script, url) = pooler(&database, settings);
         (database, script, url)
     };
     tokio::task::spawn_blocking(start).await.unwrap()
@@ -24,7 +24,7 @@ async fn behind_a_pooler(mode: &'static str) -> (Database, Script, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_of_sessions_takes_nothing_away() {
-    let (_database, pooler, url) = behind_a_pooler("session").await;
+    let (_database, pooler, url) = behind_a_pooler(&["session"]).await;
     let server = Server::start_at(url, |_| {}).await;
     let replica = server.replica().await;
     server.job("j", "k").await;
@@ -49,7 +49,12 @@ async fn a_pooler_of_sessions_takes_nothing_away() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_that_forgets_statements_is_not_used() {
-    let (_database, _pooler, url) = behind_a_pooler("forgetful").await;
-    let refused = start_and_stop(&url).await.unwrap_err().to_string();
-    assert!(refused.contains("max_prepared_statements"), "{refused}");
+    for (settings, why) in [
+        (&["forgetful"][..], "max_prepared_statements"),
+        (&["forgetful", "default_pool_size=1"], "over two connections at once"),
+    ] {
+        let (_database, _pooler, url) = behind_a_pooler(settings).await;
+        let refused = start_and_stop(&url).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
 }
