@@ -24,9 +24,9 @@ use milepost::{
     config::{Config, Flags},
 };
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::harness::{PATIENCE, Server, postgres::Database, script::aside};
+use crate::harness::{Answer, PATIENCE, Server, postgres::Database, script::aside};
 
 /// What became of lines that were sent, each once and in its own request.
 #[derive(Debug, Default)]
@@ -153,6 +153,14 @@ async fn start_and_stop(url: &str) -> Result<(), StartError> {
     let app = App::open(config, Clock::system()).await?;
     app.serve().await?.shutdown().await.unwrap();
     Ok(())
+}
+
+/// A read of `j` that waits for what comes after this version, once it waits.
+async fn waits(replica: &Server, version: u32) -> JoinHandle<Answer> {
+    let call = replica.get(&format!("/jobs/j?since={version}&wait=20"));
+    let waiting = tokio::spawn(async move { call.await });
+    replica.until_open("wait", 1).await;
+    waiting
 }
 
 /// Has the service wait so long for its database, whatever for.

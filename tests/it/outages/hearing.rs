@@ -16,9 +16,7 @@ async fn without_notifications_nothing_is_missed() {
     // The connection that listens goes, again and again, as a pooler would take it away.
     let deafen = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
     for round in 2..8 {
-        let call = replica.get(&format!("/jobs/j?since={}&wait=20", round - 1));
-        let waiting = tokio::spawn(async move { call.await });
-        replica.until_open("wait", 1).await;
+        let waiting = waits(&replica, round - 1).await;
         database.value(deafen).await;
         let begun = Instant::now();
         server.patch("j", json!({"stage": format!("s{round}")})).await.is(200);
@@ -39,9 +37,7 @@ async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
     let server = Server::start_at(url, |_| {}).await;
     let replica = server.replica().await;
     server.job("j", "k").await;
-    let call = replica.get("/jobs/j?since=1&wait=20");
-    let waiting = tokio::spawn(async move { call.await });
-    replica.until_open("wait", 1).await;
+    let waiting = waits(&replica, 1).await;
     server.patch("j", json!({"stage": "x"})).await.is(200);
     assert_eq!(waiting.await.unwrap().is(200).json()["version"], 2);
     // A look at the database may be late on a busy machine, which is told as well.
@@ -64,9 +60,7 @@ async fn that_what_others_commit_cannot_be_read_is_told() {
     let server = Server::start_at(url, |_| {}).await;
     let replica = server.replica().await;
     server.job("j", "k").await;
-    let call = replica.get("/jobs/j?since=1&wait=20");
-    let waiting = tokio::spawn(async move { call.await });
-    replica.until_open("wait", 1).await;
+    let waiting = waits(&replica, 1).await;
     // Commits add to it nevertheless.
     database.value("REVOKE SELECT ON owner.feed FROM owner").await;
     let told = async { while cautions(&replica).await != json!(["fsync_off", "feed_unreadable"]) {} };

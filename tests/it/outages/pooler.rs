@@ -29,9 +29,7 @@ async fn a_pooler_of_sessions_takes_nothing_away() {
     let replica = server.replica().await;
     server.job("j", "k").await;
     for round in 2..4 {
-        let call = replica.get(&format!("/jobs/j?since={}&wait=20", round - 1));
-        let waiting = tokio::spawn(async move { call.await });
-        replica.until_open("wait", 1).await;
+        let waiting = waits(&replica, round - 1).await;
         server.patch("j", json!({"stage": format!("s{round}")})).await.is(200);
         assert_eq!(waiting.await.unwrap().is(200).json()["version"], round);
     }
