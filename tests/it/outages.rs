@@ -157,7 +157,7 @@ async fn start_and_stop(url: &str) -> Result<(), StartError> {
 
 /// A read of `j` that waits for what comes after this version, once it waits.
 async fn waits(replica: &Server, version: u32) -> JoinHandle<Answer> {
-    let call = replica.get(&format!("/jobs/j?since={version}&wait=20"));
+    let call = replica.get(&format!("/jobs/j?since={version}&wait=60"));
     let waiting = tokio::spawn(async move { call.await });
     replica.until_open("wait", 1).await;
     waiting
