@@ -1,9 +1,9 @@
 # What a developer runs; `make help` lists it.
 
 # Debian packages that tests call: ffmpeg for real workers, sqlite3 as a second opinion on the store, strace to inject
-# I/O errors, faketime and fuse3 for clocks and disks that fail, postgresql for the engine on it, tmux and
-# python3-tqdm for commands at a terminal and their progress, and what runs the examples of the documentation: chromium, curl,
-# python3.
+# I/O errors, faketime and fuse3 for clocks and disks that fail, postgresql for the engine on it and pgbouncer before it, tmux
+# and python3-tqdm for commands at a terminal and their progress, and what runs the examples of the documentation: chromium,
+# curl, python3.
 TEST_PACKAGES := chromium curl faketime ffmpeg fuse3 nginx openssl pgbouncer postgresql python3 python3-tqdm sqlite3 strace tmux
 # How often `make crash` kills the server.
 KILLS ?= 500

@@ -70,33 +70,25 @@ pub(super) async fn run_batch(
     prefer: Prefer,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut response = answer(context, readiness, caller, prefer, request).await?;
+    let (parts, body) = request.into_parts();
+    let window = Window::new(context.clone(), caller, &parts.headers, prefer);
+    let is_streamed = accept::names(&parts.headers, NDJSON);
+    let mut response = if is_streamed && body::media(&parts.headers, MEDIA, false)? == Media::Ndjson {
+        let operations = Operations::Coming(Lines::new(body, context.settings()));
+        streamed(Batch { operations, window, readiness })
+    } else {
+        let operations = whole(&parts.headers, body, &context).await?;
+        if is_streamed {
+            let operations = Operations::There(operations.into_iter());
+            streamed(Batch { operations, window, readiness })
+        } else {
+            reply::json(collected(operations, window).await)
+        }
+    };
     if prefer.minimal {
         reply::granted_minimal(&mut response);
     }
     Ok(response)
-}
-
-async fn answer(
-    context: Context,
-    readiness: Readiness,
-    caller: Caller,
-    prefer: Prefer,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
-    let window = Window::new(context.clone(), caller, &parts.headers, prefer);
-    let is_streamed = accept::names(&parts.headers, NDJSON);
-    if is_streamed && body::media(&parts.headers, MEDIA, false)? == Media::Ndjson {
-        let operations = Operations::Coming(Lines::new(body, context.settings()));
-        return Ok(streamed(Batch { operations, window, readiness }));
-    }
-    let operations = whole(&parts.headers, body, &context).await?;
-    if is_streamed {
-        let operations = Operations::There(operations.into_iter());
-        return Ok(streamed(Batch { operations, window, readiness }));
-    }
-    Ok(reply::json(collected(operations, window).await))
 }
 
 const MEDIA: &[Media] = &[Media::Json, Media::Ndjson];

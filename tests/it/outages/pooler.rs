@@ -5,18 +5,13 @@ use std::process::Command;
 use super::*;
 use crate::harness::script::Script;
 
-/// PgBouncer, which is gone when this is.
-fn pooler(database: &Database, settings: &[&str]) -> (Script, String) {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-pooler");
-    let (script, url) = Script::start(Command::new(program).arg(database.url()).args(settings));
-    assert!(url.starts_with("postgres://"), "no pooler: `make test` installs it; what it says is above");
-    (script, url)
-}
-
+/// A database, a PgBouncer before it, which is gone when this is, and its URL.
 async fn behind_a_pooler(settings: &'static [&str]) -> (Database, Script, String) {
     let start = move || {
         let database = Database::start(&["fsync=off"]);
-        let (script, url) = pooler(&database, settings);
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/throwaway-pooler");
+        let (script, url) = Script::start(Command::new(program).arg(database.url()).args(settings));
+        assert!(url.starts_with("postgres://"), "no pooler: `make test` installs it; what it says is above");
         (database, script, url)
     };
     tokio::task::spawn_blocking(start).await.unwrap()
