@@ -26,7 +26,7 @@ use milepost::{
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{net::TcpSocket, sync::Mutex};
+use tokio::{net::TcpSocket, sync::Mutex, time::MissedTickBehavior};
 
 /// A test for each engine: `each_engine!(name, |server| async move { ... })`, or with a configuration of its own,
 /// `each_engine!(name, |config| { ... }, |server| async move { ... })`.
@@ -89,6 +89,22 @@ pub(crate) struct Server {
 
 /// How long anything may take on a very busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is asked again and again until it gives something; `None` when it does not in all that time. There is a pause between:
+/// on a machine with two processors whoever asks without one leaves others no time for seconds, a database among them.
+pub(crate) async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let mut pause = tokio::time::interval(Duration::from_millis(5));
+    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let turns = async {
+        loop {
+            pause.tick().await;
+            if let Some(found) = ask().await {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, turns).await.ok()
+}
 
 /// When a story begins: 2026-11-23T08:00:00Z.
 const BEGIN: Timestamp = Timestamp(1_795_420_800_000);
@@ -208,24 +224,16 @@ impl Server {
 
     /// The document of a job, once it is as it is to become by itself.
     pub(crate) async fn until(&self, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let becomes = async {
-            loop {
-                let job = self.read(id).await;
-                if is_so(&job) {
-                    return job;
-                }
-            }
-        };
-        match tokio::time::timeout(PATIENCE, becomes).await {
-            Ok(job) => job,
-            Err(_) => panic!("never so: {}", self.read(id).await),
+        match eventually(async || Some(self.read(id).await).filter(&is_so)).await {
+            Some(job) => job,
+            None => panic!("never so: {}", self.read(id).await),
         }
     }
 
     /// Returns when a job is gone.
     pub(crate) async fn until_gone(&self, id: &str) {
-        let goes = async { while self.get(&format!("/jobs/{id}")).await.status != 404 {} };
-        tokio::time::timeout(PATIENCE, goes).await.unwrap_or_else(|_| panic!("{id} stays"));
+        let goes = async || (self.get(&format!("/jobs/{id}")).await.status == 404).then_some(());
+        eventually(goes).await.unwrap_or_else(|| panic!("{id} stays"));
     }
 
     /// A new job of this kind, as its document.
@@ -267,8 +275,8 @@ impl Server {
 
     /// Returns when so many are.
     pub(crate) async fn until_open(&self, kind: &str, count: u64) {
-        let reached = async { while self.count_open(kind).await != count {} };
-        tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("never {count} {kind}"));
+        let reached = async || (self.count_open(kind).await == count).then_some(());
+        eventually(reached).await.unwrap_or_else(|| panic!("never {count} {kind}"));
     }
 
     /// Returns when the streams have sent nothing for a while.

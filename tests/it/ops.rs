@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::On;
+use crate::harness::{On, eventually};
 
 each_engine!(probes_say_how_it_is, |server| async move {
     assert_eq!(server.get("/livez").await.is(200).json(), json!({"status": "live"}));
@@ -163,7 +163,8 @@ each_engine!(
         assert_eq!(refused.json()["code"], "too_many_requests");
         drop(unread);
         // The next one can begin once the service has noticed that the reader is gone.
-        while server.get("/export").begin().await.status() != 200 {}
+        let begins = async || (server.get("/export").begin().await.status() == 200).then_some(());
+        eventually(begins).await.expect("the next one can begin");
     }
 );
 

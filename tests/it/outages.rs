@@ -26,7 +26,7 @@ use milepost::{
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::harness::{Answer, PATIENCE, Server, postgres::Database, script::aside};
+use crate::harness::{Answer, Server, eventually, postgres::Database, script::aside};
 
 /// What became of lines that were sent, each once and in its own request.
 #[derive(Debug, Default)]
@@ -92,12 +92,8 @@ impl Load {
     /// Returns once so many more changes are acknowledged.
     async fn goes_on(&self, count: usize) {
         let wanted = self.acknowledged.load(Ordering::SeqCst) + count;
-        let reached = async {
-            while self.acknowledged.load(Ordering::SeqCst) < wanted {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached).await.expect("changes are acknowledged");
+        let reached = async || (self.acknowledged.load(Ordering::SeqCst) >= wanted).then_some(());
+        eventually(reached).await.expect("changes are acknowledged");
     }
 
     /// Ends, and compares what is there with what was said.
@@ -173,14 +169,8 @@ fn impatient(config: &mut Config, wait: Duration) {
 
 /// Returns when the service takes work, or no longer does.
 pub(crate) async fn until_ready(server: &Server, is_ready: bool) {
-    // Without a pause two processors have little left for the database that is waited for.
-    let mut pause = tokio::time::interval(Duration::from_millis(10));
-    let turns = async {
-        while (server.get("/readyz").await.status == 200) != is_ready {
-            pause.tick().await;
-        }
-    };
-    if tokio::time::timeout(PATIENCE, turns).await.is_err() {
+    let becomes = async || ((server.get("/readyz").await.status == 200) == is_ready).then_some(());
+    if eventually(becomes).await.is_none() {
         let health = server.get("/health").await.json();
         panic!("never ready: {is_ready}: {health}");
     }
@@ -189,8 +179,8 @@ pub(crate) async fn until_ready(server: &Server, is_ready: bool) {
 /// Returns once a change is taken again.
 async fn until_written(server: &Server, id: &str) -> Duration {
     let begun = Instant::now();
-    let written = async { while server.put(&format!("/jobs/{id}"), json!({"kind": "k"})).await.status >= 429 {} };
-    tokio::time::timeout(PATIENCE, written).await.expect("changes are taken again");
+    let written = async || (server.put(&format!("/jobs/{id}"), json!({"kind": "k"})).await.status < 429).then_some(());
+    eventually(written).await.expect("changes are taken again");
     begun.elapsed()
 }
 

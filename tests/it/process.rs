@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, postgres};
+use crate::harness::{PATIENCE, eventually, postgres};
 
 /// The program, without what the environment of the tests may say to it, and with no signal ignored because the tests were
 /// started so, as by nohup.
@@ -388,9 +388,8 @@ async fn a_store_on_postgres_that_is_brought_up_to_date_lets_readers_go_first() 
     let migrated = tokio::task::spawn_blocking(move || said(&run(&["migrate", "--store", &database]), 0));
     let waits = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
          WHERE relation = 'heads'::regclass AND NOT granted";
-    while postgres::value(&url, waits).await != "1" {
-        tokio::task::yield_now().await;
-    }
+    let waiting = async || (postgres::value(&url, waits).await == "1").then_some(());
+    eventually(waiting).await.expect("it waits for who reads");
     let read = postgres::value(&url, "SELECT count(*) FROM heads");
     assert_eq!(tokio::time::timeout(PATIENCE, read).await.expect("others go first"), "0");
     reader.batch_execute("COMMIT").await.unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{Call, On, PATIENCE, Server, only},
+    harness::{Call, On, PATIENCE, Server, eventually, only},
     outages::until_ready,
     stream::{Events, Lines},
 };
@@ -341,8 +341,8 @@ async fn figures_are_those_of_all() {
     assert_eq!(told[0], told[1]);
     assert_eq!(told[0]["jobs"]["completed"], 10);
     // Also once what was added is folded in.
-    let folded = async { while all[0].value("SELECT count(*) FROM deltas").await != "0" {} };
-    tokio::time::timeout(PATIENCE, folded).await.expect("counts are folded");
+    let folded = async || (all[0].value("SELECT count(*) FROM deltas").await == "0").then_some(());
+    eventually(folded).await.expect("counts are folded");
     assert_eq!(stats(all[1].clone()).await, told[0]);
     stop(all).await;
 }
@@ -362,11 +362,9 @@ async fn a_place_in_the_feed_outlives_any_number_of_log_lines() {
         }
     }
     // Entries without news are forgotten, but for the newest ones.
-    let forgotten = async {
-        const COUNT: &str = "SELECT count(*) FROM feed WHERE cardinality(changes) = 0 AND tenant = 0";
-        while server.value(COUNT).await.parse::<u64>().unwrap() > 60 {}
-    };
-    tokio::time::timeout(PATIENCE, forgotten).await.expect("old entries are forgotten");
+    const COUNT: &str = "SELECT count(*) FROM feed WHERE cardinality(changes) = 0 AND tenant = 0";
+    let forgotten = async || (server.value(COUNT).await.parse::<u64>().unwrap() <= 60).then_some(());
+    eventually(forgotten).await.expect("old entries are forgotten");
     let mut resumed = Events::open(server.get("/events").header("last-event-id", &place)).await;
     let ready = resumed.next().await.unwrap();
     assert_eq!((ready.name.as_str(), &ready.id), ("ready", &place));

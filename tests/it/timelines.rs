@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{On, PATIENCE, Server};
+use crate::harness::{On, Server, eventually};
 
 /// Where a job stood with each entry that is kept, and how many are not.
 async fn statuses(server: &Server, id: &str) -> (Vec<String>, u64) {
@@ -51,11 +51,7 @@ each_engine!(a_timeline_ends_with_what_came_last_however_it_came, |server| async
     server.delete("/jobs/j").await.is(204);
     server.get("/jobs/j/timeline").await.refused(404, "job_not_found");
     if server.stands_on(On::Postgres) {
-        let emptied = async {
-            while server.value("SELECT count(*) FROM timeline_rows").await != "0" {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, emptied).await.expect("its rows are taken out");
+        let emptied = async || (server.value("SELECT count(*) FROM timeline_rows").await == "0").then_some(());
+        eventually(emptied).await.expect("its rows are taken out");
     }
 });

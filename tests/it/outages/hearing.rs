@@ -2,17 +2,16 @@
 
 use super::*;
 
-/// Returns once a replica tells that it cannot read what others commit, or no longer does. On a busy machine it may tell of more.
-async fn until_told(replica: &Server, is_unreadable: bool) {
-    let turns = async {
-        loop {
-            let answer = replica.get("/readyz").await;
-            if answer.status == 200 && answer.text.contains("\"feed_unreadable\"") == is_unreadable {
-                break;
-            }
-        }
+/// Returns once a service that is ready tells of a caution, or no longer does. On a busy machine it may tell of more.
+async fn until_cautious(server: &Server, caution: &str, is_so: bool) {
+    let is_told = async || {
+        let answer = server.get("/readyz").await;
+        (answer.status == 200 && answer.text.contains(&format!("\"{caution}\"")) == is_so).then_some(())
     };
-    tokio::time::timeout(PATIENCE, turns).await.expect("it is told");
+    if eventually(is_told).await.is_none() {
+        let health = server.get("/health").await.json();
+        panic!("never so: {caution}, {is_so}: {health}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,11 +46,9 @@ async fn what_is_not_notified_is_found_and_said_to_be_looked_for() {
     let waiting = waits(&replica, 1).await;
     server.patch("j", json!({"stage": "x"})).await.is(200);
     assert_eq!(waiting.await.unwrap().is(200).json()["version"], 2);
-    // A look at the database may be late on a busy machine, which is told as well.
     // The other one has committed nothing, and would be told nothing either.
     for server in [&server, &replica] {
-        let told = async { while !server.get("/readyz").await.text.contains("\"polling\"") {} };
-        tokio::time::timeout(PATIENCE, told).await.expect("that it is looked for is said");
+        until_cautious(server, "polling", true).await;
         assert!(server.get("/metrics").await.text.contains("milepost_store_cautions{caution=\"polling\"} 1"));
     }
     replica.stop().await;
@@ -70,14 +67,14 @@ async fn that_what_others_commit_cannot_be_read_is_told() {
     let waiting = waits(&replica, 1).await;
     // Commits add to it nevertheless.
     database.value("REVOKE SELECT ON owner.feed FROM owner").await;
-    until_told(&replica, true).await;
+    until_cautious(&replica, "feed_unreadable", true).await;
     let metrics = replica.get("/metrics").await.text;
     assert!(metrics.contains("milepost_store_cautions{caution=\"feed_unreadable\"} 1"), "{metrics}");
     server.patch("j", json!({"stage": "x"})).await.is(200);
     assert_eq!(replica.read("j").await["stage"], "x");
     database.value("GRANT SELECT ON owner.feed TO owner").await;
     assert_eq!(waiting.await.unwrap().is(200).json()["version"], 2, "nothing of it was missed");
-    until_told(&replica, false).await;
+    until_cautious(&replica, "feed_unreadable", false).await;
     replica.stop().await;
     server.stop().await;
 }
