@@ -23,6 +23,7 @@ pub(super) fn sqlite(config: &Config) -> sqlite::Settings {
         writer_cache_bytes: config.sqlite.writer_cache_bytes,
         reader_cache_bytes: config.sqlite.reader_cache_bytes,
         checkpoint_pages: config.sqlite.checkpoint_pages,
+        journal_bytes_max: config.sqlite.journal_bytes_max,
         kinds_max: config.jobs.kinds_max,
         feed_retain_seconds: config.push.feed_retain_seconds,
     }

@@ -130,6 +130,9 @@ pub struct Sqlite {
     /// Pages in the write-ahead log that start a checkpoint.
     #[serde(deserialize_with = "within::<100, 100_000_000, _, _>")]
     pub checkpoint_pages: u32,
+    /// The journal.
+    #[serde(deserialize_with = "within::<4_096, 268_435_456, _, _>")]
+    pub journal_bytes_max: usize,
 }
 
 /// `[postgres]`

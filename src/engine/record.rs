@@ -41,6 +41,7 @@ pub(super) enum Table {
     Attempts,
     TimelineRows,
     Tallies,
+    Journal,
 }
 
 impl Table {
@@ -56,6 +57,7 @@ impl Table {
             Self::Attempts => "attempts",
             Self::TimelineRows => "timeline_rows",
             Self::Tallies => "tallies",
+            Self::Journal => "journal",
         }
     }
 }
@@ -63,7 +65,7 @@ impl Table {
 /// Version of all the values below. A new layout gets a new number and a type of its own; old ones stay readable.
 const VERSION: u8 = 1;
 /// Version byte and checksum before each value.
-const HEADER: usize = 5;
+pub(super) const HEADER: usize = 5;
 
 /// Seals a value for a row into `into`, which is emptied first.
 pub(super) fn seal(table: Table, row: u64, value: &impl Serialize, into: &mut Vec<u8>) -> Result<(), EngineError> {
@@ -78,14 +80,24 @@ fn seal_padded(
     padded: fn(usize) -> usize,
     into: &mut Vec<u8>,
 ) -> Result<(), EngineError> {
-    into.clear();
-    into.resize(HEADER, VERSION);
+    begin(into);
     let sealed = postcard::to_extend(value, std::mem::take(into));
     *into = sealed.map_err(|error| EngineError::Corrupt(format!("{} {row}: cannot encode: {error}", table.name())))?;
     into.resize(padded(into.len()), 0);
+    finish(table, row, into);
+    Ok(())
+}
+
+/// Begins a value that its writer puts together behind what is there then.
+pub(super) fn begin(into: &mut Vec<u8>) {
+    into.clear();
+    into.resize(HEADER, VERSION);
+}
+
+/// Seals a value that was begun so.
+pub(super) fn finish(table: Table, row: u64, into: &mut [u8]) {
     let sum = checksum(table, row, &into[HEADER..]);
     into[1..HEADER].copy_from_slice(&sum.to_le_bytes());
-    Ok(())
 }
 
 /// Opens the value of a row.
@@ -105,7 +117,7 @@ pub(super) fn open_once(tenant: Tenant, bytes: &[u8]) -> Result<([u8; 32], &str,
 }
 
 /// What was sealed, still encoded.
-fn checked(table: Table, row: u64, bytes: &[u8]) -> Result<&[u8], EngineError> {
+pub(super) fn checked(table: Table, row: u64, bytes: &[u8]) -> Result<&[u8], EngineError> {
     let damaged = |what: &str| damaged(table, row, what);
     let (header, value) = bytes.split_at_checked(HEADER).ok_or_else(|| damaged("too short"))?;
     if header[1..] != checksum(table, row, value).to_le_bytes() {

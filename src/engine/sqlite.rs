@@ -6,12 +6,15 @@
 
 mod attempts;
 mod checkpoint;
+mod drafts;
 mod error;
 mod export;
 mod feed;
 mod free;
+mod journal;
 mod list;
 mod log;
+mod numbers;
 mod poison;
 mod read;
 mod readers;
@@ -21,6 +24,7 @@ mod schema;
 mod tallies;
 mod timeline;
 mod verify;
+mod view;
 mod write;
 mod writer;
 
@@ -37,7 +41,7 @@ use rusqlite::{Connection, backup::Backup};
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::verify::Verified;
-use self::{error::fault, readers::Readers, writer::Writer};
+use self::{error::fault, readers::Readers, view::View, writer::Writer};
 use super::{
     Caution, Count, Elsewhere, Engine, EngineError, Exported, Fed, FeedPage, FeedPlace, FeedQuery, Found, ListQuery,
     LogSlice, Once, Outcome, Page, QueueQuery, Stored, Tally, Write,
@@ -60,6 +64,8 @@ pub struct Settings {
     pub reader_cache_bytes: usize,
     /// Pages of 1 KiB in the write-ahead log that start a checkpoint.
     pub checkpoint_pages: u32,
+    /// Bytes of changes that are kept in the journal before the tables have them.
+    pub journal_bytes_max: usize,
     /// Kinds of jobs a tenant may have.
     pub kinds_max: usize,
     /// How long an entry of a feed is kept.
@@ -91,7 +97,8 @@ impl Sqlite {
         let outages = Outages::new(clock.now());
         let writer = Writer::open(directory, &settings, clock.clone())?;
         // Now that the tables are there.
-        let readers = Arc::new(Readers::open(directory, settings.read_connections, settings.reader_cache_bytes)?);
+        let (connections, cache_bytes) = (settings.read_connections, settings.reader_cache_bytes);
+        let readers = Arc::new(Readers::open(directory, connections, cache_bytes, writer.drafts().clone())?);
         Ok(Self { directory: directory.to_owned(), settings, readers, writer, clock, outages, _lock: lock })
     }
 }
@@ -168,12 +175,12 @@ impl Engine for Sqlite {
     }
 
     async fn due(&self, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError> {
-        self.readers.read(move |connection| schedule::due(connection, now, jobs_max)).await
+        self.readers.read(move |view| schedule::due(view, now, jobs_max)).await
     }
 
     async fn find(&self, key: &JobKey) -> Result<Found, EngineError> {
         let key = key.clone();
-        self.readers.read(move |connection| read::find(connection, &key)).await
+        self.readers.read(move |view| read::find(view, &key)).await
     }
 
     async fn moved(&self, _known: &Stored) -> Result<Option<Found>, EngineError> {
@@ -197,17 +204,17 @@ impl Engine for Sqlite {
 
     async fn timeline(&self, stored: &Stored) -> Result<Option<Vec<TimelineEntry>>, EngineError> {
         let stored = stored.clone();
-        self.readers.read(move |connection| timeline::read(connection, &stored)).await
+        self.readers.read(move |view| timeline::read(view, &stored)).await
     }
 
     async fn log(&self, stored: &Stored, slice: LogSlice) -> Result<Option<Vec<LogLine>>, EngineError> {
         let (number, count) = (stored.place.number, stored.job.log.count);
-        self.readers.read(move |connection| read::log(connection, number, count, slice)).await
+        self.readers.read(move |view| read::log(view, number, count, slice)).await
     }
 
     async fn find_with_log(&self, key: &JobKey, slice: LogSlice) -> Result<(Found, Vec<LogLine>), EngineError> {
         let key = key.clone();
-        self.readers.read(move |connection| read::find_with_log(connection, &key, slice)).await
+        self.readers.read(move |view| read::find_with_log(view, &key, slice)).await
     }
 
     async fn once(&self, tenant: Tenant, key: &str, now: Timestamp) -> Result<Option<Once>, EngineError> {
@@ -216,7 +223,7 @@ impl Engine for Sqlite {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Page, EngineError> {
-        self.readers.read(move |connection| list::page(connection, &query)).await
+        self.readers.read(move |view| list::page(view, &query)).await
     }
 
     async fn feed_end(&self, tenant: Tenant) -> Result<FeedPlace, EngineError> {
@@ -224,19 +231,20 @@ impl Engine for Sqlite {
     }
 
     async fn feed(&self, query: FeedQuery) -> Result<Option<FeedPage>, EngineError> {
-        self.readers.read(move |connection| feed::page(connection, &query)).await
+        let end = self.writer.feed_end(query.tenant);
+        self.readers.read(move |connection| feed::page(connection, &query, end)).await
     }
 
     async fn fed(&self, numbers: Vec<u64>) -> Result<Option<Vec<Fed>>, EngineError> {
-        self.readers.read(move |connection| feed::fed(connection, &numbers)).await
+        self.readers.read(move |view| feed::fed(view, &numbers)).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, EngineError> {
-        counted(self.readers.read(list::counts).await?)
+        counted(self.readers.read(|view| list::counts(view)).await?)
     }
 
     async fn figures(&self, tenant: Tenant) -> Result<(Vec<Count>, Vec<(Kind, Tally)>), EngineError> {
-        let read = move |connection: &Connection| Ok((list::counts(connection)?, tallies::read(connection, tenant)?));
+        let read = move |connection: &View<'_>| Ok((list::counts(connection)?, tallies::read(connection, tenant)?));
         let (counts, tallies) = self.readers.read(read).await?;
         let own = counted(counts)?.into_iter().filter(|count| count.tenant == tenant).collect();
         Ok((own, tallies))

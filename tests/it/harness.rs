@@ -136,6 +136,7 @@ impl Server {
         config.sweep.start_grace_seconds = 0;
         if on == On::SqliteWithoutMemory {
             config.store.cache_bytes_max = 2;
+            config.sqlite.journal_bytes_max = 4096;
             config.push.cache_bytes_max = 0;
             config.push.feed_cache_bytes_max = 0;
         }

@@ -107,15 +107,29 @@ fn says_something(rest: &[u8]) -> bool {
 impl<'a> Head<'a> {
     /// Seals the head of a job.
     pub(in crate::engine) fn seal(job: &'a Job, place: Place, into: &mut Vec<u8>) -> Result<(), EngineError> {
-        let head = Self::of(job, place);
+        Self::of(job, place).seal_as_it_is(place.number, into)
+    }
+
+    /// Seals it anew, with its timeline at another place.
+    pub(in crate::engine) fn seal_at(
+        mut self,
+        number: u64,
+        timeline: TimelinePlace,
+        into: &mut Vec<u8>,
+    ) -> Result<(), EngineError> {
+        self.timeline.place = timeline;
+        self.seal_as_it_is(number, into)
+    }
+
+    fn seal_as_it_is(&self, number: u64, into: &mut Vec<u8>) -> Result<(), EngineError> {
         // What says nothing is zeros, and need not be written.
-        if head.expected_seconds > 0 || head.stages > 0 {
-            let value = (&head, &head.more, &head.timeline, head.expected_seconds, head.stages);
-            seal_padded(Table::Heads, place.number, &value, padded, into)
-        } else if head.timeline != HeadTimeline::default() {
-            seal_padded(Table::Heads, place.number, &(&head, &head.more, &head.timeline), padded, into)
+        if self.expected_seconds > 0 || self.stages > 0 {
+            let value = (self, &self.more, &self.timeline, self.expected_seconds, self.stages);
+            seal_padded(Table::Heads, number, &value, padded, into)
+        } else if self.timeline != HeadTimeline::default() {
+            seal_padded(Table::Heads, number, &(self, &self.more, &self.timeline), padded, into)
         } else {
-            seal_padded(Table::Heads, place.number, &(&head, &head.more), padded, into)
+            seal_padded(Table::Heads, number, &(self, &self.more), padded, into)
         }
     }
 

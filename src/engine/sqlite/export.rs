@@ -3,7 +3,12 @@
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::{attempts, log::Rows, read, schema, timeline};
+use super::{
+    attempts,
+    log::Rows,
+    read, schema, timeline,
+    view::{self, View},
+};
 use crate::{
     engine::{EngineError, Exported, record::Table},
     job::{Attempt, History},
@@ -16,7 +21,7 @@ const AHEAD: usize = 4;
 pub(super) fn start(connection: Connection) -> mpsc::Receiver<Result<Exported, EngineError>> {
     let (pieces, taken) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
-        let exported = read::in_transaction(&connection, |connection| jobs(connection, &pieces));
+        let exported = view::with_journal(&connection, |view| jobs(view, &pieces));
         if let Err(error) = exported {
             // Whoever took the pieces may be gone.
             let _gone = pieces.blocking_send(Err(error));
@@ -25,27 +30,27 @@ pub(super) fn start(connection: Connection) -> mpsc::Receiver<Result<Exported, E
     taken
 }
 
-fn jobs(connection: &Connection, pieces: &mpsc::Sender<Result<Exported, EngineError>>) -> Result<(), EngineError> {
-    let mut rows = Rows::new(connection)?;
+fn jobs(view: &View<'_>, pieces: &mpsc::Sender<Result<Exported, EngineError>>) -> Result<(), EngineError> {
+    let mut rows = Rows::new(view)?;
     // A store that has not been served since an update is read as it is.
-    let format = schema::format(connection)?;
+    let format = schema::format(view)?;
     let (has_attempts, has_timelines) = (format >= schema::WITH_ATTEMPTS, format >= schema::WITH_TIMELINES);
     let mut after = 0;
     loop {
-        let chunk = read::numbers_after(connection, after)?;
+        let chunk = read::numbers_after(view, after)?;
         if chunk.is_empty() {
             let _gone = pieces.blocking_send(Ok(Exported::End));
             return Ok(());
         }
         for number in chunk {
             after = number;
-            let stored = read::existing_job(connection, number, true)?;
-            let input = read::json(connection, Table::Inputs, number)?;
+            let stored = read::existing_job(view, number, true)?;
+            let input = read::json(view, Table::Inputs, number)?;
             let dropped = stored.job.log.dropped;
             let before = stored.job.attempt;
             let has_past = has_attempts && before > Attempt::FIRST;
-            let attempts = if has_past { attempts::read(connection, number, before)? } else { Vec::new() };
-            let timeline = if has_timelines { timeline::read(connection, &stored)? } else { None };
+            let attempts = if has_past { attempts::read(view, number, before)? } else { Vec::new() };
+            let timeline = if has_timelines { timeline::read(view, &stored)? } else { None };
             let history = History { attempts, timeline: timeline.unwrap_or_default(), ends: Vec::new() };
             let has_lines = stored.job.log.count > dropped;
             if pieces.blocking_send(Ok(Exported::Job(stored.job, input, history))).is_err() {

@@ -12,6 +12,7 @@ use std::{
 use super::{
     error::fault,
     read::{self, statement},
+    view::View,
 };
 use crate::{
     engine::{
@@ -184,14 +185,19 @@ fn own(row: i64) -> u64 {
 }
 
 /// A part of a feed, see [`Engine::feed`](crate::engine::Engine::feed).
-pub(super) fn page(connection: &Connection, query: &FeedQuery) -> Result<Option<FeedPage>, EngineError> {
+/// It goes no further than this end, which was taken before: of what came after it not all may be there to be read.
+pub(super) fn page(
+    connection: &Connection,
+    query: &FeedQuery,
+    end: FeedPlace,
+) -> Result<Option<FeedPage>, EngineError> {
     if !is_place(connection, query.tenant, query.after)? {
         return Ok(None);
     }
     let mut gathered = Gathered::default();
     let mut to = query.after;
     entries(connection, query.tenant, query.after, query.entries_max, |entry, changes| {
-        let fits = to == query.after || gathered.count_with(&changes) <= query.jobs_max;
+        let fits = entry <= end.0 && (to == query.after || gathered.count_with(&changes) <= query.jobs_max);
         if fits {
             changes.into_iter().try_for_each(|change| gathered.add(change, entry))?;
             to = FeedPlace(entry);
@@ -202,10 +208,10 @@ pub(super) fn page(connection: &Connection, query: &FeedQuery) -> Result<Option<
 }
 
 /// What has become of jobs, see [`Engine::fed`](crate::engine::Engine::fed).
-pub(super) fn fed(connection: &Connection, numbers: &[u64]) -> Result<Option<Vec<Fed>>, EngineError> {
-    let jobs = numbers.iter().map(|number| read::job(connection, *number, false)).collect::<Result<Vec<_>, _>>()?;
+pub(super) fn fed(view: &View<'_>, numbers: &[u64]) -> Result<Option<Vec<Fed>>, EngineError> {
+    let jobs = numbers.iter().map(|number| read::job(view, *number, false)).collect::<Result<Vec<_>, _>>()?;
     let missing = numbers.iter().zip(&jobs).filter(|(_, job)| job.is_none()).map(|(number, _)| *number);
-    let mut gone = deleted(connection, missing.collect())?;
+    let mut gone = deleted(view, missing.collect())?;
     let fed = |(number, stored): (&u64, Option<Stored>)| match stored {
         Some(stored) => Some(Fed::Job(stored.job)),
         None => gone.remove(number).map(Fed::Gone),

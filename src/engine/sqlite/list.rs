@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Params};
 
-use super::{error::fault, read};
+use super::{error::fault, read, view::View};
 use crate::{
     engine::{EngineError, ListQuery, Order, Page, pager::Pager, record::sql},
     job::{Kind, Status, Tenant},
@@ -19,11 +19,11 @@ const MATCHES_MAX: usize = 1000;
 const CHUNK: usize = 256;
 
 /// One page.
-pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, EngineError> {
-    let source = Source::choose(connection, query)?;
+pub(super) fn page(view: &View<'_>, query: &ListQuery) -> Result<Page, EngineError> {
+    let source = Source::choose(view, query)?;
     let mut pager = Pager::new(query);
     loop {
-        let chunk = source.next(connection, query, pager.at())?;
+        let chunk = source.next(view, query, pager.at())?;
         if chunk.is_empty() {
             return Ok(pager.last_page());
         }
@@ -32,7 +32,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, E
                 return Ok(pager.page());
             }
             // Chosen from an index of the same moment, so it is there.
-            if !pager.takes(number, read::existing_job(connection, number, false)?.job) {
+            if !pager.takes(number, read::existing_job(view, number, false)?.job) {
                 return Ok(pager.page());
             }
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension};
 
-use super::{error::fault, log::Rows, schema};
+use super::{error::fault, log::Rows, schema, view::View};
 use crate::{
     engine::{
         EngineError, Found, LogSlice, Once, Place, Stored,
@@ -24,17 +24,6 @@ pub(super) fn open(directory: &Path, cache_bytes: usize) -> Result<Connection, E
     let connection = Connection::open_with_flags(file(directory), flags).map_err(fault)?;
     schema::prepare_reader(&connection, cache_bytes)?;
     Ok(connection)
-}
-
-/// Runs a read of several statements on one consistent moment.
-pub(super) fn in_transaction<R>(
-    connection: &Connection,
-    read: impl FnOnce(&Connection) -> Result<R, EngineError>,
-) -> Result<R, EngineError> {
-    let transaction = connection.unchecked_transaction().map_err(fault)?;
-    let result = read(&transaction)?;
-    transaction.finish().map_err(fault)?;
-    Ok(result)
 }
 
 /// The number of the job that has, or had, an id; and how long the id of one that was deleted is reserved.
@@ -57,49 +46,35 @@ pub(super) fn numbers_after(connection: &Connection, after: u64) -> Result<Vec<u
 }
 
 /// What an id leads to.
-pub(super) fn find(connection: &Connection, key: &JobKey) -> Result<Found, EngineError> {
-    match number_of(connection, key)? {
+pub(super) fn find(view: &View<'_>, key: &JobKey) -> Result<Found, EngineError> {
+    match number_of(view, key)? {
         None => Ok(Found::Missing),
         Some((_, Some(until))) => Ok(Found::Reserved(until)),
-        Some((number, None)) => existing_job(connection, number, true)?.under(key).map(Found::Job),
+        Some((number, None)) => existing_job(view, number, true)?.under(key).map(Found::Job),
     }
 }
 
-/// The revision of the job of a number, if there is one.
-pub(super) fn revision(connection: &Connection, number: u64) -> Result<Option<u64>, EngineError> {
-    let mut select = statement(connection, "SELECT revision FROM heads WHERE job = ?1")?;
-    let found = select.query_row([sql(number)], |row| row.get::<_, i64>(0)).optional().map_err(fault)?;
-    Ok(found.map(i64::cast_unsigned))
-}
-
 /// The job of a number, with its result or without.
-pub(super) fn job(connection: &Connection, number: u64, with_result: bool) -> Result<Option<Stored>, EngineError> {
-    let mut heads = statement(connection, "SELECT revision, body FROM heads WHERE job = ?1")?;
-    let mut found = heads.query([sql(number)]).map_err(fault)?;
-    let Some(columns) = found.next().map_err(fault)? else { return Ok(None) };
-    let revision: i64 = columns.get(0).map_err(fault)?;
-    let body = columns.get_ref(1).map_err(fault)?.as_blob().unwrap_or_default();
-    let head = Head::open(number, body)?;
-    let result = if with_result && head.has_result() { json(connection, Table::Results, number)? } else { None };
-    let mut details = statement(connection, "SELECT body FROM details WHERE job = ?1")?;
-    let detail = details.query_row([sql(number)], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(fault)?;
-    let detail = detail.ok_or_else(|| record::damaged(Table::Details, number, "missing"))?;
-    let detail: Detail<'_> = record::open(Table::Details, number, &detail)?;
-    head.job(number, revision as u64, tenant_of(number), detail, result).map(Some)
+pub(super) fn job(view: &View<'_>, number: u64, with_result: bool) -> Result<Option<Stored>, EngineError> {
+    view.head(number, |revision, body| {
+        let head = Head::open(number, body)?;
+        let result = if with_result && head.has_result() { json(view, Table::Results, number)? } else { None };
+        let mut details = statement(view, "SELECT body FROM details WHERE job = ?1")?;
+        let detail = details.query_row([sql(number)], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(fault)?;
+        let detail = detail.ok_or_else(|| record::damaged(Table::Details, number, "missing"))?;
+        let detail: Detail<'_> = record::open(Table::Details, number, &detail)?;
+        head.job(number, revision, tenant_of(number), detail, result)
+    })
 }
 
 /// As [`job`], of a number that something of the same moment has led to.
-pub(super) fn existing_job(connection: &Connection, number: u64, with_result: bool) -> Result<Stored, EngineError> {
-    job(connection, number, with_result)?.ok_or_else(|| record::damaged(Table::Heads, number, "missing"))
+pub(super) fn existing_job(view: &View<'_>, number: u64, with_result: bool) -> Result<Stored, EngineError> {
+    job(view, number, with_result)?.ok_or_else(|| record::damaged(Table::Heads, number, "missing"))
 }
 
 /// As [`job`]; of one that is damaged nothing: what is wrong with it is said to those who ask for it.
-pub(super) fn sound_job(
-    connection: &Connection,
-    number: u64,
-    with_result: bool,
-) -> Result<Option<Stored>, EngineError> {
-    match job(connection, number, with_result) {
+pub(super) fn sound_job(view: &View<'_>, number: u64, with_result: bool) -> Result<Option<Stored>, EngineError> {
+    match job(view, number, with_result) {
         Err(EngineError::Corrupt(_)) => Ok(None),
         found => found,
     }
@@ -116,25 +91,25 @@ pub(super) fn json(connection: &Connection, table: Table, number: u64) -> Result
 
 /// Lines of the log of the job that has this number; `None` when it is gone.
 pub(super) fn log(
-    connection: &Connection,
+    view: &View<'_>,
     number: u64,
     count: Seq,
     slice: LogSlice,
 ) -> Result<Option<Vec<LogLine>>, EngineError> {
-    let Some((place, dropped)) = log_end(connection, number)? else { return Ok(None) };
-    Rows::new(connection)?.slice(place, dropped, count, slice).map(Some)
+    let Some((place, dropped)) = log_end(view, number)? else { return Ok(None) };
+    Rows::new(view)?.slice(place, dropped, count, slice).map(Some)
 }
 
 /// What an id leads to, and lines of its log.
 pub(super) fn find_with_log(
-    connection: &Connection,
+    view: &View<'_>,
     key: &JobKey,
     slice: LogSlice,
 ) -> Result<(Found, Vec<LogLine>), EngineError> {
-    let found = find(connection, key)?;
+    let found = find(view, key)?;
     let lines = match &found {
         Found::Job(Stored { job, place }) if !slice.is_nothing_of(&job.log) => {
-            Rows::new(connection)?.slice(*place, job.log.dropped, job.log.count, slice)?
+            Rows::new(view)?.slice(*place, job.log.dropped, job.log.count, slice)?
         }
         Found::Job(_) | Found::Reserved(_) | Found::Missing => Vec::new(),
     };
@@ -142,13 +117,11 @@ pub(super) fn find_with_log(
 }
 
 /// Where a job's log ends at this moment, and how many of its lines are trimmed.
-fn log_end(connection: &Connection, number: u64) -> Result<Option<(Place, Seq)>, EngineError> {
-    let mut heads = statement(connection, "SELECT body FROM heads WHERE job = ?1")?;
-    let mut found = heads.query([sql(number)]).map_err(fault)?;
-    let Some(columns) = found.next().map_err(fault)? else { return Ok(None) };
-    let body = columns.get_ref(0).map_err(fault)?.as_blob().unwrap_or_default();
-    let head = Head::open(number, body)?;
-    Ok(Some((head.place(number), head.log_dropped())))
+fn log_end(view: &View<'_>, number: u64) -> Result<Option<(Place, Seq)>, EngineError> {
+    view.head(number, |_, body| {
+        let head = Head::open(number, body)?;
+        Ok((head.place(number), head.log_dropped()))
+    })
 }
 
 /// What was done under an idempotency key.

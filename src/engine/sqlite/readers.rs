@@ -15,7 +15,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::read::{in_transaction, open};
+use super::{
+    drafts::Committed,
+    read::open,
+    view::{View, in_transaction},
+};
 use crate::engine::EngineError;
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
@@ -25,13 +29,19 @@ type Read = Box<dyn FnOnce(&Connection) + Send>;
 pub(super) struct Readers {
     /// `None` once it is closed. Each that waits here is a request that waits, and bounded as those are.
     asked: Mutex<Option<Sender<Read>>>,
+    drafts: Committed,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Readers {
-    pub(super) fn open(directory: &Path, connections: usize, cache_bytes: usize) -> Result<Self, EngineError> {
+    pub(super) fn open(
+        directory: &Path,
+        connections: usize,
+        cache_bytes: usize,
+        drafts: Committed,
+    ) -> Result<Self, EngineError> {
         let (asked, asks) = unbounded();
-        let readers = Self { asked: Mutex::new(Some(asked)), threads: Mutex::default() };
+        let readers = Self { asked: Mutex::new(Some(asked)), drafts, threads: Mutex::default() };
         for _ in 0..connections {
             let (connection, asks) = (open(directory, cache_bytes)?, asks.clone());
             let thread = thread::Builder::new().name("reader".into()).spawn(move || serve(&connection, &asks));
@@ -44,13 +54,14 @@ impl Readers {
     /// Runs a read where it may wait for the disk, within one transaction.
     pub(super) async fn read<R: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<R, EngineError> + Send + 'static,
+        read: impl FnOnce(&View<'_>) -> Result<R, EngineError> + Send + 'static,
     ) -> Result<R, EngineError> {
         let (answer, answered) = oneshot::channel();
+        let drafts = self.drafts.clone();
         let work = move |connection: &Connection| {
             if !answer.is_closed() {
                 // Whoever asked may have gone away meanwhile.
-                let _gone = answer.send(in_transaction(connection, read));
+                let _gone = answer.send(in_transaction(connection, drafts.now(), read));
             }
         };
         let sent = lock(&self.asked).as_ref().is_some_and(|asked| asked.send(Box::new(work)).is_ok());

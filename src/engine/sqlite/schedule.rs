@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::{
     error::fault,
     read::{self, statement},
+    view::View,
 };
 use crate::{
     engine::{
@@ -60,10 +61,10 @@ pub(super) fn queue(
 }
 
 /// The first jobs of some queues, see [`Engine::queued`](crate::engine::Engine::queued).
-pub(super) fn queued(connection: &Connection, query: &QueueQuery) -> Result<Vec<Stored>, EngineError> {
+pub(super) fn queued(view: &View<'_>, query: &QueueQuery) -> Result<Vec<Stored>, EngineError> {
     let text = "SELECT rank, queued_at, job FROM queue JOIN kinds USING (kind) WHERE tenant = ?1 AND name = ?2
          ORDER BY rank, queued_at, job LIMIT ?3";
-    let mut select = statement(connection, text)?;
+    let mut select = statement(view, text)?;
     let jobs_max = i64::try_from(query.jobs_max).unwrap_or(i64::MAX);
     let mut first = Vec::new();
     for kind in &query.kinds {
@@ -78,7 +79,7 @@ pub(super) fn queued(connection: &Connection, query: &QueueQuery) -> Result<Vec<
     first.truncate(query.jobs_max);
     let mut jobs = Vec::with_capacity(first.len());
     for (_, _, number) in first {
-        match read::job(connection, number as u64, true) {
+        match read::job(view, number as u64, true) {
             Ok(stored) => jobs.extend(stored),
             // Nobody can work at it, and those behind it need not wait for that.
             Err(EngineError::Corrupt(damage)) => tracing::error!(%damage, "a queued job cannot be claimed"),
@@ -89,8 +90,8 @@ pub(super) fn queued(connection: &Connection, query: &QueueQuery) -> Result<Vec<
 }
 
 /// Jobs that may have come to a deadline, see [`Engine::due`](crate::engine::Engine::due).
-pub(super) fn due(connection: &Connection, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError> {
-    let mut select = statement(connection, "SELECT job FROM deadlines WHERE at <= ?1 ORDER BY at, job")?;
+pub(super) fn due(view: &View<'_>, now: Timestamp, jobs_max: usize) -> Result<Vec<JobKey>, EngineError> {
+    let mut select = statement(view, "SELECT job FROM deadlines WHERE at <= ?1 ORDER BY at, job")?;
     let mut rows = select.query([sql(now.0)]).map_err(fault)?;
     let mut keys = Vec::new();
     // What cannot be read is passed by, so that it is not in the way of others.
@@ -98,7 +99,7 @@ pub(super) fn due(connection: &Connection, now: Timestamp, jobs_max: usize) -> R
         && let Some(row) = rows.next().map_err(fault)?
     {
         let number: i64 = row.get(0).map_err(fault)?;
-        match read::job(connection, number as u64, false) {
+        match read::job(view, number as u64, false) {
             Ok(stored) => keys.extend(stored.map(|stored| stored.job.key().clone())),
             // Said whenever somebody reads it, which is less often.
             Err(EngineError::Corrupt(damage)) => tracing::debug!(%damage, "what is due of a job cannot be done"),
@@ -111,13 +112,14 @@ pub(super) fn due(connection: &Connection, now: Timestamp, jobs_max: usize) -> R
 /// Puts every job of a store that had no such tables where it belongs.
 pub(super) fn fill(connection: &Connection) -> Result<(), EngineError> {
     let text = "SELECT kind, job FROM lists ORDER BY job";
+    let view = View::of_tables(connection);
     let mut select = statement(connection, text)?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(fault)?;
     for row in rows {
         let (kind, number): (i64, i64) = row.map_err(fault)?;
         let number = number as u64;
         // With its result, since the head says whether there is one.
-        let Some(Stored { job, mut place }) = read::sound_job(connection, number, true)? else { continue };
+        let Some(Stored { job, mut place }) = read::sound_job(&view, number, true)? else { continue };
         queue(connection, number, kind, None, Some(&job))?;
         place.armed_at = job.deadline();
         if place.armed_at.is_some() {

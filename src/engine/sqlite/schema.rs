@@ -86,12 +86,19 @@ const MIGRATIONS: &[Migration] = &[
     },
     // Heads have zeros after them, which earlier programs do not expect.
     Migration::tables(""),
+    Migration::tables(
+        "
+    CREATE TABLE journal(slot INTEGER PRIMARY KEY, body BLOB NOT NULL);
+",
+    ),
 ];
 
 /// The first format that has a job's attempts.
 pub(super) const WITH_ATTEMPTS: i64 = 5;
 /// The first format that has timelines.
 pub(super) const WITH_TIMELINES: i64 = 6;
+/// The first format that has a journal.
+pub(super) const WITH_JOURNAL: i64 = 9;
 
 /// A step from one format to the next.
 struct Migration {

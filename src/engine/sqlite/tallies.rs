@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use super::{
     error::fault,
     read::{self, statement},
+    view::View,
 };
 use crate::{
     engine::{
@@ -105,7 +106,7 @@ pub(super) fn fill(connection: &Connection) -> Result<(), EngineError> {
     let mut jobs = statement(connection, JOBS)?;
     let kinds =
         kinds.query_map([], |row| row.get(0)).map_err(fault)?.collect::<Result<Vec<i64>, _>>().map_err(fault)?;
-    let mut buffer = Vec::new();
+    let (mut buffer, view) = (Vec::new(), View::of_tables(connection));
     for kind in kinds {
         let columns = (kind, Status::Completed as i64);
         let numbers = jobs.query_map(columns, |row| row.get(0)).map_err(fault)?;
@@ -113,7 +114,7 @@ pub(super) fn fill(connection: &Connection) -> Result<(), EngineError> {
         numbers.reverse();
         let mut tally = Tally::default();
         for number in numbers {
-            let stored = read::sound_job(connection, number.cast_unsigned(), false)?;
+            let stored = read::sound_job(&view, number.cast_unsigned(), false)?;
             let end = stored.and_then(|stored| stored.job.last_end());
             end.iter().for_each(|end| tally.ended(end, end.at));
         }

@@ -9,10 +9,12 @@ use rusqlite::Connection;
 
 use super::{
     attempts,
+    drafts::Drafts,
     error::fault,
     log::Rows,
     read::{self, statement},
     schema, tallies, timeline,
+    view::{self, View},
 };
 use crate::{
     engine::{
@@ -41,9 +43,15 @@ pub struct Verified {
 /// Looks through the store behind a connection, and tells each fault in words.
 pub(super) fn run(connection: &Connection, tell: &mut dyn FnMut(&str)) -> Result<Verified, EngineError> {
     schema::check_current(connection)?;
-    read::in_transaction(connection, |connection| {
-        let mut verifier =
-            Verifier { connection, tell, kinds: HashMap::new(), seen: Seen::default(), verified: Verified::default() };
+    view::in_transaction(connection, Drafts::default(), |tables| {
+        let (view, damage) = match View::with_journal(tables) {
+            // Jobs are then what they were before.
+            Err(EngineError::Corrupt(damage)) => (View::of_tables(tables), Some(damage)),
+            view => (view?, None),
+        };
+        let (kinds, seen, verified) = (HashMap::new(), Seen::default(), Verified::default());
+        let mut verifier = Verifier { view: &view, tell, kinds, seen, verified };
+        damage.iter().for_each(|damage| verifier.fault(damage));
         verifier.check(Verifier::structure)?;
         verifier.check(Verifier::kinds)?;
         verifier.check(Verifier::jobs)?;
@@ -69,7 +77,7 @@ struct Seen {
 }
 
 struct Verifier<'a> {
-    connection: &'a Connection,
+    view: &'a View<'a>,
     tell: &'a mut dyn FnMut(&str),
     kinds: HashMap<(Tenant, String), i64>,
     seen: Seen,
@@ -95,7 +103,7 @@ impl Verifier<'_> {
 
     /// What SQLite knows of its file, see <https://www.sqlite.org/pragma.html#pragma_integrity_check>.
     fn structure(&mut self) -> Result<(), EngineError> {
-        let mut check = statement(self.connection, &format!("PRAGMA integrity_check({STRUCTURE_FAULTS_MAX})"))?;
+        let mut check = statement(self.view, &format!("PRAGMA integrity_check({STRUCTURE_FAULTS_MAX})"))?;
         let mut rows = check.query([]).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
             let said: String = row.get(0).map_err(fault)?;
@@ -106,7 +114,7 @@ impl Verifier<'_> {
     }
 
     fn kinds(&mut self) -> Result<(), EngineError> {
-        let mut select = statement(self.connection, "SELECT tenant, name, kind FROM kinds")?;
+        let mut select = statement(self.view, "SELECT tenant, name, kind FROM kinds")?;
         let mut rows = select.query([]).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
             let (tenant, name, kind) = row.try_into().map_err(fault)?;
@@ -118,7 +126,7 @@ impl Verifier<'_> {
     fn jobs(&mut self) -> Result<(), EngineError> {
         let mut after = 0;
         loop {
-            let chunk = read::numbers_after(self.connection, after)?;
+            let chunk = read::numbers_after(self.view, after)?;
             let Some(last) = chunk.last() else { return Ok(()) };
             after = *last;
             for number in chunk {
@@ -128,13 +136,13 @@ impl Verifier<'_> {
     }
 
     fn job(&mut self, number: u64) -> Result<(), EngineError> {
-        let stored = read::existing_job(self.connection, number, true)?;
+        let stored = read::existing_job(self.view, number, true)?;
         self.verified.jobs += 1;
         self.check(|verifier| verifier.id(&stored))?;
-        self.check(|verifier| read::json(verifier.connection, Table::Inputs, number).map(drop))?;
+        self.check(|verifier| read::json(verifier.view, Table::Inputs, number).map(drop))?;
         self.check(|verifier| verifier.lines(&stored))?;
         self.check(|verifier| verifier.attempts(&stored))?;
-        self.check(|verifier| timeline::read(verifier.connection, &stored).map(drop))?;
+        self.check(|verifier| timeline::read(verifier.view, &stored).map(drop))?;
         self.check(|verifier| verifier.places(&stored))
     }
 
@@ -142,10 +150,10 @@ impl Verifier<'_> {
     fn id(&mut self, stored: &Stored) -> Result<(), EngineError> {
         let key = stored.job.key();
         let (id, number) = (key.id.as_str(), stored.place.number);
-        match read::number_of(self.connection, key)? {
+        match read::number_of(self.view, key)? {
             Some((led, None)) if led == number => {}
             Some((led, None)) => {
-                read::existing_job(self.connection, led, false)?.under(key)?;
+                read::existing_job(self.view, led, false)?.under(key)?;
                 self.fault(&format!("ids {id:?}: leads to job {led}, and not to {number}"));
             }
             Some((_, Some(_))) => self.fault(&format!("ids {id:?}: is reserved, and there is job {number}")),
@@ -160,7 +168,7 @@ impl Verifier<'_> {
         if log.count <= log.dropped {
             return Ok(());
         }
-        let mut rows = Rows::new(self.connection)?;
+        let mut rows = Rows::new(self.view)?;
         let mut next = log.dropped + 1;
         for row in rows.chain(stored.place, log.dropped)? {
             for line in rows.lines(number, row, log.dropped)? {
@@ -183,7 +191,7 @@ impl Verifier<'_> {
         if now == Attempt::FIRST {
             return Ok(());
         }
-        let past = attempts::read(self.connection, number, now)?;
+        let past = attempts::read(self.view, number, now)?;
         let numbers: Vec<_> = past.iter().map(|attempt| attempt.attempt).collect();
         if numbers.is_sorted_by(|a, b| a < b) && numbers.last().is_none_or(|last| *last < now) {
             return Ok(());
@@ -228,7 +236,7 @@ impl Verifier<'_> {
         table: &str,
         number: u64,
     ) -> Result<(), EngineError> {
-        if !statement(self.connection, exists)?.query_row(row, |row| row.get::<_, bool>(0)).map_err(fault)? {
+        if !statement(self.view, exists)?.query_row(row, |row| row.get::<_, bool>(0)).map_err(fault)? {
             self.fault(&format!("{table}: job {number} is missing"));
         }
         Ok(())
@@ -239,7 +247,7 @@ impl Verifier<'_> {
         let text = format!(
             "SELECT DISTINCT job FROM {table} WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.job = {table}.job)"
         );
-        let mut select = statement(self.connection, &text)?;
+        let mut select = statement(self.view, &text)?;
         let mut rows = select.query([]).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
             let number: i64 = row.get(0).map_err(fault)?;
@@ -253,7 +261,7 @@ impl Verifier<'_> {
         const NOWHERE: &str = "SELECT id, job FROM ids WHERE reserved_until IS NULL
              AND NOT EXISTS (SELECT 1 FROM heads WHERE heads.job = ids.job)";
         const COUNT: &str = "SELECT count(*) FROM ids WHERE reserved_until IS NULL";
-        let mut select = statement(self.connection, NOWHERE)?;
+        let mut select = statement(self.view, NOWHERE)?;
         let mut rows = select.query([]).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
             let (id, number): (String, i64) = row.try_into().map_err(fault)?;
@@ -278,7 +286,7 @@ impl Verifier<'_> {
     }
 
     fn count(&self, text: &str) -> Result<u64, EngineError> {
-        let count = statement(self.connection, text)?.query_row([], |row| row.get::<_, i64>(0)).map_err(fault)?;
+        let count = statement(self.view, text)?.query_row([], |row| row.get::<_, i64>(0)).map_err(fault)?;
         Ok(count.cast_unsigned())
     }
 
@@ -295,7 +303,7 @@ impl Verifier<'_> {
         const OTHERS: &str = "SELECT kind, status, sum(listed), sum(counted) FROM (
              SELECT kind, status, 1 AS listed, 0 AS counted FROM lists
              UNION ALL SELECT kind, status, 0, jobs FROM counts) GROUP BY kind, status HAVING sum(listed) != sum(counted)";
-        let mut select = statement(self.connection, OTHERS)?;
+        let mut select = statement(self.view, OTHERS)?;
         let mut rows = select.query([]).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
             let (kind, status, listed, counted): (i64, i64, i64, i64) = row.try_into().map_err(fault)?;
@@ -322,7 +330,7 @@ impl Verifier<'_> {
 
     /// Each body is what was sealed under its number.
     fn sealed(&mut self, text: &str, open: impl Fn(i64, &[u8]) -> Result<(), EngineError>) -> Result<(), EngineError> {
-        let mut select = statement(self.connection, text)?;
+        let mut select = statement(self.view, text)?;
         let mut rows = select.query([]).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
             let number = row.get(0).map_err(fault)?;

@@ -4,63 +4,31 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::{
     Settings, attempts,
+    drafts::{Committed, Draft},
     error::fault,
     feed::{Ends, Feed},
     free::Chain,
+    journal::{Journal, in_order},
     log,
+    numbers::Numbers,
     read::{self, statement},
     schedule,
     tallies::Counter,
-    timeline,
+    timeline::{self, Rest},
+    view,
+    view::View,
 };
 use crate::{
     engine::{
-        EngineError, Keyed, Once, Outcome, Place, Put, Stored, Usual, Write,
-        record::{self, Detail, Head, LogRow, OWN_BITS, ROW_ENTRIES, Table, armed, numbered, portions, sql},
+        EngineError, Keyed, Once, Outcome, Place, Put, Stored, TimelinePlace, Usual, Write,
+        record::{self, Detail, EntryRow, Head, LogRow, OWN_BITS, ROW_ENTRIES, Table, armed, numbered, portions, sql},
     },
-    job::{Attempt, Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, Timestamp},
+    job::{Attempt, Job, JobKey, Json, Kind, Labels, LogLine, Status, Tenant, TimelineEntry, Timestamp},
 };
-
-/// Numbers that are never given out twice, whatever happens to what they named.
-struct Numbers {
-    mark: &'static str,
-    next: u64,
-    reserved: u64,
-}
-
-impl Numbers {
-    /// How many are reserved in the store at once; the rest of them is lost with a crash, which costs nothing.
-    const STEP: u64 = 4096;
-
-    fn load(connection: &Connection, mark: &'static str) -> Result<Self, EngineError> {
-        let found = statement(connection, "SELECT value FROM marks WHERE name = ?1")?
-            .query_row([mark], |row| row.get::<_, i64>(0))
-            .optional()
-            .map_err(fault)?;
-        let next = found.map_or(1, |value| value as u64);
-        Ok(Self { mark, next, reserved: next })
-    }
-
-    fn take(&mut self, connection: &Connection) -> Result<u64, EngineError> {
-        if self.next == self.reserved {
-            let reserved = self.reserved + Self::STEP;
-            execute(connection, "INSERT OR REPLACE INTO marks VALUES (?1, ?2)", (self.mark, sql(reserved)))?;
-            self.reserved = reserved;
-        }
-        let number = self.next;
-        self.next += 1;
-        Ok(number)
-    }
-
-    /// What was reserved in a transaction that is gone has to be reserved again.
-    fn rolled_back(&mut self) {
-        self.reserved = self.next;
-    }
-}
 
 /// A row of a log that is linked and not yet there.
 struct NewRow<'a> {
@@ -71,11 +39,34 @@ struct NewRow<'a> {
 }
 
 /// A row of a timeline that is linked and not yet there.
-struct NewEntries {
+struct NewEntries<'a> {
     row: u64,
     prev: u64,
+    entries: Vec<EntryRow<'a>>,
     /// The row that is to be deleted with all before it.
     over: Option<u64>,
+}
+
+/// What a change has made of a job that is not in its head alone. Of what is in two tables readers are to see both or neither.
+#[derive(Default, PartialEq, Eq)]
+struct New {
+    /// It stands in another list, or at another place in the queue.
+    is_elsewhere: bool,
+    has_result: bool,
+    has_details: bool,
+    is_trimmed: bool,
+}
+
+impl New {
+    fn of(before: &Job, job: &Job) -> Self {
+        Self {
+            // Of a job that was taken and came back in one commit only the attempt is another.
+            is_elsewhere: before.status() != job.status() || before.attempt != job.attempt,
+            has_result: before.result != job.result,
+            has_details: before.labels != job.labels || before.error != job.error,
+            is_trimmed: before.log.dropped != job.log.dropped,
+        }
+    }
 }
 
 /// What the writer knows beside the tables.
@@ -99,6 +90,7 @@ pub(super) struct Tables {
     transient: usize,
     feed: Feed,
     counter: Counter,
+    journal: Journal,
     buffer: Vec<u8>,
 }
 
@@ -126,6 +118,7 @@ impl Tables {
             transient: 0,
             feed: Feed::load(connection, settings.feed_retain_seconds)?,
             counter: Counter::load(connection)?,
+            journal: Journal::load(connection, settings.journal_bytes_max)?,
             buffer: Vec::new(),
         })
     }
@@ -145,6 +138,27 @@ impl Tables {
         self.counter.usual()
     }
 
+    /// The drafts of jobs.
+    pub(super) fn drafts(&self) -> &Committed {
+        self.journal.committed()
+    }
+
+    /// Brings all drafts into the tables; within a transaction, after which nothing is written.
+    pub(super) fn fold_all(&mut self, connection: &Connection) -> Result<(), EngineError> {
+        let drafts = self.drafts().now();
+        for number in in_order(drafts.iter().map(|(number, _)| number).collect()) {
+            if let Some(draft) = drafts.get(number) {
+                self.fold(connection, number, draft)?;
+            }
+        }
+        self.journal.empty(connection)
+    }
+
+    /// Whether more was left in the journal than there is to be.
+    pub(super) fn has_to_fold(&self) -> bool {
+        self.journal.is_too_long()
+    }
+
     pub(super) fn write(
         &mut self,
         connection: &Connection,
@@ -155,7 +169,7 @@ impl Tables {
             (Put::New { job, input }, _) => self.insert(connection, job, input.as_ref(), write, now),
             (Put::Changed(job), Some(before)) => self.update(connection, before, job, write, now),
             (Put::Deleted { reserved_until }, Some(before)) => self.delete(connection, before, *reserved_until),
-            (Put::Changed(_) | Put::Deleted { .. }, None) => conflict(connection, &write.key),
+            (Put::Changed(_) | Put::Deleted { .. }, None) => self.conflict(connection, &write.key),
         }?;
         if let Outcome::Committed(place) = &outcome {
             self.count(connection, write, now)?;
@@ -198,12 +212,19 @@ impl Tables {
             execute(connection, ADD, (kind, status as i64, change))?;
         }
         self.counter.finish(connection)?;
-        self.feed.finish(connection, now)
+        self.feed.finish(connection, now)?;
+        for _ in 0..self.journal.to_fold() {
+            let Some((number, draft)) = self.journal.next_to_fold() else { break };
+            self.fold(connection, number, &draft)?;
+        }
+        self.journal.write(connection)
     }
 
     pub(super) fn committed(&mut self) {
         self.fresh_kinds.clear();
         self.counter.committed();
+        // Whoever is told of a change by the feed reads the job after that.
+        self.journal.is_committed();
         self.feed.committed();
     }
 
@@ -215,6 +236,7 @@ impl Tables {
         (self.transient, self.added) = (0, 0);
         self.counter.rolled_back();
         self.feed.rolled_back();
+        self.journal.is_rolled_back();
         self.jobs.rolled_back();
         self.rows.rolled_back();
         self.timeline_rows.rolled_back();
@@ -236,7 +258,7 @@ impl Tables {
         const CLAIM: &str = "INSERT INTO ids VALUES (?1, ?2, ?3, NULL) ON CONFLICT DO
              UPDATE SET job = ?3, reserved_until = NULL WHERE reserved_until <= ?4";
         if execute(connection, CLAIM, (key.tenant.0, key.id.as_str(), sql(number), sql(now.0)))? == 0 {
-            return conflict(connection, key);
+            return self.conflict(connection, key);
         }
         let mut place = Place { number, ..Place::default() };
         // More than there are where earlier ones were dropped before an export.
@@ -244,8 +266,9 @@ impl Tables {
         place.timeline.entries = dropped;
         let rows = self.link(connection, &mut place, &write.lines)?;
         self.append(connection, number, &rows)?;
-        let entries = self.link_entries(connection, &mut place, write)?;
-        self.add_entries(connection, number, &entries, write)?;
+        let none = Rest::default();
+        let entries = self.link_entries(connection, &mut place.timeline, &none, &write.history.timeline)?;
+        self.add_entries(connection, number, entries)?;
         place.armed_at = armed(None, job, now);
         schedule::arm(connection, number, None, place.armed_at)?;
         schedule::queue(connection, number, kind, None, Some(job))?;
@@ -289,43 +312,84 @@ impl Tables {
     ) -> Result<Outcome, EngineError> {
         let Stored { job: before, place } = stored;
         let number = place.number;
-        let mut next = *place;
+        let draft = self.journal.draft(connection, number)?;
+        let new = New::of(before, job);
+        // A draft is what is changed again and again, and all that is new of it but for lines and deadlines is in its head.
+        let may_be_draft =
+            new == New::default() && (draft.is_some() || self.journal.knows(number)) && self.journal.has_room();
+        let revision = match &draft {
+            Some(draft) => Some(draft.revision),
+            None if may_be_draft => view::table_revision(connection, number)?,
+            // Looked at with the update.
+            None => Some(before.revision),
+        };
+        if revision != Some(before.revision) {
+            return self.conflict(connection, job.key());
+        }
+        let mut next = Place { timeline: self.timeline_end(connection, stored, draft.as_deref())?, ..*place };
+        let (none, more) = (Rest::default(), &write.history.timeline);
+        let rest = draft.as_ref().map_or(&none, |draft| &draft.rest);
+        let longer = if may_be_draft { rest.with(more)? } else { None };
         // Rows are numbered before the head that names the last one is written, and inserted after it was as expected.
         let rows = self.link(connection, &mut next, &write.lines)?;
-        let entries = self.link_entries(connection, &mut next, write)?;
+        let entries = match longer {
+            Some(_) => Vec::new(),
+            None => self.link_entries(connection, &mut next.timeline, rest, more)?,
+        };
+        // Of rows that go its readers are to know.
+        let is_draft = may_be_draft && entries.iter().all(|row| row.over.is_none());
         next.armed_at = armed(place.armed_at, job, now);
         Head::seal(job, next, &mut self.buffer)?;
-        const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND revision = ?4";
-        let head = (sql(job.revision), &self.buffer, sql(number), sql(before.revision));
-        if execute(connection, UPDATE, head)? == 0 {
-            return conflict(connection, job.key());
+        if is_draft {
+            let head = (job.revision, &*self.buffer, next.timeline);
+            self.journal.add(number, head, longer.unwrap_or_default(), draft.as_deref())?;
+        } else {
+            const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND (revision = ?4 OR ?5)";
+            let head = (sql(job.revision), &self.buffer, sql(number), sql(before.revision), draft.is_some());
+            if execute(connection, UPDATE, head)? == 0 {
+                return self.conflict(connection, job.key());
+            }
+            self.journal.settle(number);
         }
         self.append(connection, number, &rows)?;
-        self.add_entries(connection, number, &entries, write)?;
+        self.add_entries(connection, number, entries)?;
         schedule::arm(connection, number, place.armed_at, next.armed_at)?;
-        // Of a job that was taken and came back in one commit only the attempt is another.
-        if before.status() != job.status() || before.attempt != job.attempt {
+        self.put_new(connection, stored, job, next, &new)?;
+        self.feed.changed(number, before, job);
+        Ok(Outcome::Committed(next))
+    }
+
+    /// Writes what is not in the head alone.
+    fn put_new(
+        &mut self,
+        connection: &Connection,
+        stored: &Stored,
+        job: &Job,
+        place: Place,
+        new: &New,
+    ) -> Result<(), EngineError> {
+        let (before, number) = (&stored.job, place.number);
+        if new.is_elsewhere {
             let kind = self.kind(connection, job.key().tenant, &job.spec.kind)?.unwrap_or_default();
             schedule::queue(connection, number, kind, Some(before), Some(job))?;
             if before.status() != job.status() {
                 self.list(connection, number, Some((kind, before.status())), Some((kind, job.status())))?;
             }
         }
-        if before.result != job.result {
+        if new.has_result {
             match &job.result {
                 Some(result) => self.put(connection, Table::Results, number, &result.as_str())?,
                 None => drop_row(connection, Table::Results, number)?,
             }
         }
-        if before.labels != job.labels || before.error != job.error {
+        if new.has_details {
             self.put(connection, Table::Details, number, &Detail::of(job))?;
             label(connection, number, job.key().tenant, &before.labels, &job.labels)?;
         }
-        if before.log.dropped != job.log.dropped {
-            self.freeing |= log::free_trimmed(connection, next, before.log.dropped, job.log.dropped)?;
+        if new.is_trimmed {
+            self.freeing |= log::free_trimmed(connection, place, before.log.dropped, job.log.dropped)?;
         }
-        self.feed.changed(number, before, job);
-        Ok(Outcome::Committed(next))
+        Ok(())
     }
 
     fn delete(
@@ -337,10 +401,14 @@ impl Tables {
         let Stored { job: before, place } = stored;
         let number = place.number;
         let key = before.key();
-        const DELETE: &str = "DELETE FROM heads WHERE job = ?1 AND revision = ?2";
-        if execute(connection, DELETE, (sql(number), sql(before.revision)))? == 0 {
-            return conflict(connection, key);
+        let draft = self.journal.draft(connection, number)?;
+        let timeline = self.timeline_end(connection, stored, draft.as_deref())?;
+        const DELETE: &str = "DELETE FROM heads WHERE job = ?1 AND (revision = ?2 OR ?3)";
+        let is_it = draft.as_ref().is_none_or(|draft| draft.revision == before.revision);
+        if !is_it || execute(connection, DELETE, (sql(number), sql(before.revision), draft.is_some()))? == 0 {
+            return self.conflict(connection, key);
         }
+        self.journal.forget(number);
         self.transient += 1;
         const RESERVE: &str = "UPDATE ids SET reserved_until = ?3 WHERE tenant = ?1 AND id = ?2";
         execute(connection, RESERVE, (key.tenant.0, key.id.as_str(), sql(reserved_until.0)))?;
@@ -356,7 +424,7 @@ impl Tables {
         }
         label(connection, number, key.tenant, &before.labels, &Labels::default())?;
         // What is long is freed in steps that no request feels.
-        for (chain, tail) in [(Chain::Log, place.tail), (Chain::Timeline, place.timeline.tail)] {
+        for (chain, tail) in [(Chain::Log, place.tail), (Chain::Timeline, timeline.tail)] {
             if tail != 0 {
                 chain.free_from(connection, tail)?;
                 self.freeing = true;
@@ -394,41 +462,79 @@ impl Tables {
         Ok(())
     }
 
-    /// The rows that new entries of a timeline become; the place is then as with them.
-    fn link_entries(
+    /// Where the rows of a job's timeline end: what was in none when the store was told of it may be in one by now.
+    fn timeline_end(
+        &self,
+        connection: &Connection,
+        stored: &Stored,
+        draft: Option<&Draft>,
+    ) -> Result<TimelinePlace, EngineError> {
+        let known = stored.place.timeline;
+        match draft {
+            Some(draft) => Ok(draft.timeline),
+            None if timeline::rest_of(&stored.job, known) == 0 => Ok(known),
+            None => {
+                let there = View::of_tables(connection).timeline(stored.place.number)?;
+                Ok(there.map_or(known, |(place, _)| place))
+            }
+        }
+    }
+
+    /// The rows that entries of a timeline become; its end is then as with them.
+    fn link_entries<'a>(
         &mut self,
         connection: &Connection,
-        place: &mut Place,
-        write: &Write,
-    ) -> Result<Vec<NewEntries>, EngineError> {
+        place: &mut TimelinePlace,
+        rest: &'a Rest,
+        more: &'a [TimelineEntry],
+    ) -> Result<Vec<NewEntries<'a>>, EngineError> {
         let mut rows = Vec::new();
-        for entries in write.history.timeline.chunks(ROW_ENTRIES) {
+        let rest = if rest.count > 0 { Some(rest.rows()?) } else { None };
+        let more = more.chunks(ROW_ENTRIES).map(|entries| entries.iter().map(EntryRow::of).collect());
+        for entries in rest.into_iter().chain(more) {
+            let entries: Vec<EntryRow<'_>> = entries;
             let row = self.timeline_rows.take(connection)?;
-            let prev = place.timeline.tail;
-            let (next, over) = timeline::link(place.timeline, row, entries.len());
-            place.timeline = next;
-            rows.push(NewEntries { row, prev, over });
+            let prev = place.tail;
+            let (next, over) = timeline::link(*place, row, entries.len());
+            *place = next;
+            rows.push(NewEntries { row, prev, entries, over });
         }
         Ok(rows)
     }
 
-    fn add_entries(
-        &mut self,
-        connection: &Connection,
-        job: u64,
-        rows: &[NewEntries],
-        write: &Write,
-    ) -> Result<(), EngineError> {
-        let entries = write.history.timeline.chunks(ROW_ENTRIES);
-        for (NewEntries { row, prev, over }, entries) in rows.iter().zip(entries) {
-            timeline::put(connection, job, (*prev, *row), entries, &mut self.buffer)?;
+    fn add_entries(&mut self, connection: &Connection, job: u64, rows: Vec<NewEntries<'_>>) -> Result<(), EngineError> {
+        self.added += rows.len();
+        for NewEntries { row, prev, entries, over } in rows {
+            timeline::put(connection, job, (prev, row), entries, &mut self.buffer)?;
             if let Some(over) = over {
-                Chain::Timeline.free_from(connection, *over)?;
+                Chain::Timeline.free_from(connection, over)?;
                 self.freeing = true;
             }
         }
-        self.added += rows.len();
         Ok(())
+    }
+
+    /// Brings a draft into the tables, unless they have a newer head, or there is no such job any more.
+    fn fold(&mut self, connection: &Connection, number: u64, draft: &Draft) -> Result<(), EngineError> {
+        const UPDATE: &str = "UPDATE heads SET revision = ?1, body = ?2 WHERE job = ?3 AND revision < ?1";
+        let mut place = draft.timeline;
+        let rows = self.link_entries(connection, &mut place, &draft.rest, &[])?;
+        let body = if rows.is_empty() {
+            &*draft.head
+        } else {
+            Head::open(number, &draft.head)?.seal_at(number, place, &mut self.buffer)?;
+            &*self.buffer
+        };
+        if execute(connection, UPDATE, (sql(draft.revision), body, sql(number)))? > 0 {
+            self.add_entries(connection, number, rows)?;
+        }
+        self.journal.settle(number);
+        Ok(())
+    }
+
+    /// What is there instead.
+    fn conflict(&self, connection: &Connection, key: &JobKey) -> Result<Outcome, EngineError> {
+        read::find(&View::with(connection, self.drafts().now()), key).map(Outcome::Conflict)
     }
 
     /// The number of a kind, which is made when it is new; `None` when there may be no more.
@@ -503,10 +609,6 @@ fn label(connection: &Connection, number: u64, tenant: Tenant, from: &Labels, to
 fn drop_row(connection: &Connection, table: Table, number: u64) -> Result<(), EngineError> {
     execute(connection, &format!("DELETE FROM {} WHERE job = ?1", table.name()), [sql(number)])?;
     Ok(())
-}
-
-fn conflict(connection: &Connection, key: &JobKey) -> Result<Outcome, EngineError> {
-    read::find(connection, key).map(Outcome::Conflict)
 }
 
 fn execute<P: rusqlite::Params>(connection: &Connection, text: &str, columns: P) -> Result<usize, EngineError> {

@@ -16,11 +16,12 @@ use rusqlite::{Connection, OpenFlags};
 use super::{
     Settings,
     checkpoint::Checkpoints,
+    drafts::Committed,
     error::{fault, index_cannot_grow, poisons},
     feed::Ends,
     free,
     poison::Poison,
-    read, recovered, schedule, schema,
+    read, recovered, schedule, schema, view,
     write::{Tables, forget},
 };
 use crate::{
@@ -41,6 +42,7 @@ pub(super) struct Writer {
     open: Arc<Mutex<Option<Open>>>,
     feed_ends: Ends,
     usual: Usual,
+    drafts: Committed,
     poison: Poison,
     /// Open for longer than any connection: closing it would take from them the locks by which other processes know that they
     /// are there (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
@@ -61,9 +63,12 @@ impl Writer {
         let pages = settings.checkpoint_pages;
         let checkpoints = Checkpoints::start(directory, file.clone(), &mut connection, pages, poison.clone())?;
         let tables = Tables::load(&connection, settings)?;
-        let (feed_ends, usual) = (tables.feed_ends(), tables.usual());
-        let open = Open { checkpoints, tables, connection, clock, poison: poison.clone() };
-        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, usual, poison, _file: file })
+        let (feed_ends, usual, drafts) = (tables.feed_ends(), tables.usual(), tables.drafts().clone());
+        let mut open = Open { checkpoints, tables, connection, clock, poison: poison.clone() };
+        if open.tables.has_to_fold() {
+            open.fold_all();
+        }
+        Ok(Self { open: Arc::new(Mutex::new(Some(open))), feed_ends, usual, drafts, poison, _file: file })
     }
 
     pub(super) fn health(&self) -> Result<(), EngineError> {
@@ -73,6 +78,11 @@ impl Writer {
     /// The last entry of a tenant's feed.
     pub(super) fn feed_end(&self, tenant: Tenant) -> FeedPlace {
         self.feed_ends.of(tenant)
+    }
+
+    /// Heads that the tables do not have yet.
+    pub(super) fn drafts(&self) -> &Committed {
+        &self.drafts
     }
 
     /// How long jobs of each kind usually take.
@@ -90,8 +100,8 @@ impl Writer {
     pub(super) fn find_many(&self, keys: &[JobKey]) -> Vec<Result<Found, EngineError>> {
         let found = self.lock().and_then(|open| {
             let open = open.as_ref().ok_or_else(closed)?;
-            read::in_transaction(&open.connection, |connection| {
-                Ok(keys.iter().map(|key| read::find(connection, key)).collect())
+            view::in_transaction(&open.connection, self.drafts.now(), |view| {
+                Ok(keys.iter().map(|key| read::find(view, key)).collect())
             })
         });
         found.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
@@ -101,7 +111,7 @@ impl Writer {
     pub(super) fn queued(&self, query: &QueueQuery) -> Result<Vec<Stored>, EngineError> {
         let open = self.lock()?;
         let open = open.as_ref().ok_or_else(closed)?;
-        read::in_transaction(&open.connection, |connection| schedule::queued(connection, query))
+        view::in_transaction(&open.connection, self.drafts.now(), |view| schedule::queued(view, query))
     }
 
     /// See [`Engine::maintain`](crate::engine::Engine::maintain).
@@ -176,6 +186,12 @@ impl Open {
         }
     }
 
+    /// Leaves nothing in the journal. What stays in it is found by the next start.
+    fn fold_all(&mut self) {
+        let folded = self.transaction(|tables, connection| tables.fold_all(connection));
+        folded.unwrap_or_else(|error| tracing::warn!(%error, "the journal stays as it is"));
+    }
+
     fn transaction<R>(
         &mut self,
         work: impl FnOnce(&mut Tables, &Connection) -> Result<R, EngineError>,
@@ -206,7 +222,10 @@ impl Open {
         }
     }
 
-    fn close(self) -> Result<(), EngineError> {
+    fn close(mut self) -> Result<(), EngineError> {
+        if self.poison.check().is_ok() {
+            self.fold_all();
+        }
         let Self { checkpoints, tables, connection, poison, .. } = self;
         drop(checkpoints);
         drop(tables);

@@ -257,6 +257,7 @@ fn engine(directory: &std::path::Path) -> Sqlite {
         writer_cache_bytes: 1 << 20,
         reader_cache_bytes: 1 << 20,
         checkpoint_pages: 1000,
+        journal_bytes_max: 16 * 1024,
         kinds_max: 1,
         feed_retain_seconds: 600,
     };

@@ -373,6 +373,11 @@ impl Campaign {
             1 => launch.env("MILEPOST_SQLITE_CHECKPOINT_PAGES", 1_000 + self.random.below(3_000)),
             _ => launch,
         };
+        let launch = match self.random.below(3) {
+            0 => launch.env("MILEPOST_SQLITE_JOURNAL_BYTES_MAX", 4_096),
+            1 => launch.env("MILEPOST_SQLITE_JOURNAL_BYTES_MAX", 65_536),
+            _ => launch,
+        };
         match self.random.below(3) {
             0 => launch.env("MILEPOST_STORE_CACHE_BYTES_MAX", 65_536),
             1 => launch.env("MILEPOST_STORE_COMMIT_CHANGES_MAX", 1 + self.random.below(20)),

@@ -4,13 +4,14 @@ use super::*;
 
 /// Takes out of a store the tables that later formats than this one have added.
 pub(super) fn take_back_to(file: &rusqlite::Connection, format: i64) {
-    const ADDED: [(i64, &str); 6] = [
+    const ADDED: [(i64, &str); 7] = [
         (2, "DROP TABLE feed; DROP TABLE gone"),
         (3, "DROP TABLE queue; DROP TABLE deadlines"),
         (4, "DROP INDEX once_expiry; DROP INDEX ids_expiry"),
         (5, "DROP TABLE attempts"),
         (6, "DROP TABLE timeline_rows; DROP TABLE freed_timeline"),
         (7, "DROP TABLE tallies"),
+        (9, "DROP TABLE journal"),
     ];
     for (_, tables) in ADDED.iter().filter(|(added, _)| *added > format) {
         file.execute_batch(tables).unwrap();

@@ -126,6 +126,7 @@ impl World {
                     writer_cache_bytes: 1 << 20,
                     reader_cache_bytes: 1 << 20,
                     checkpoint_pages: 1000,
+                    journal_bytes_max: 4096,
                     kinds_max: 2,
                     feed_retain_seconds: 1 << 30,
                 };

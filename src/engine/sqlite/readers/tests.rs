@@ -15,11 +15,11 @@ fn readers(connections: usize) -> (TempDir, Connection, Readers) {
     let writer = Connection::open(read::file(directory.path())).unwrap();
     schema::prepare_writer(&writer, 1 << 20).unwrap();
     schema::migrate(&writer).unwrap();
-    let readers = Readers::open(directory.path(), connections, 1 << 20).unwrap();
+    let readers = Readers::open(directory.path(), connections, 1 << 20, Committed::default()).unwrap();
     (directory, writer, readers)
 }
 
-fn marks(connection: &Connection) -> Result<i64, EngineError> {
+fn marks(connection: &View<'_>) -> Result<i64, EngineError> {
     connection.query_row("SELECT count(*) FROM marks", [], |row| row.get(0)).map_err(crate::engine::sqlite::fault)
 }
 
@@ -27,7 +27,7 @@ fn marks(connection: &Connection) -> Result<i64, EngineError> {
 fn hold(readers: &Readers) -> (mpsc::Sender<()>, BoxFuture<'_, Result<i64, EngineError>>) {
     let (begun, begins) = mpsc::channel();
     let (let_go, waits) = mpsc::channel();
-    let read = move |connection: &Connection| {
+    let read = move |connection: &View<'_>| {
         let before = marks(connection)?;
         begun.send(()).unwrap();
         waits.recv().unwrap();
@@ -86,12 +86,12 @@ async fn a_read_is_of_one_moment_that_is_not_before_it_was_asked_for() {
 async fn a_read_that_panics_is_told_to_who_asked_and_to_nobody_else() {
     let (_directory, _writer, readers) = readers(1);
     for _ in 0..3 {
-        let panics = |connection: &Connection| -> Result<(), EngineError> {
+        let panics = |connection: &View<'_>| -> Result<(), EngineError> {
             marks(connection)?;
             panic!("as it is meant to");
         };
         assert!(matches!(readers.read(panics).await, Err(EngineError::Unavailable(_))));
-        let in_transaction = |connection: &Connection| Ok(!connection.is_autocommit());
+        let in_transaction = |connection: &View<'_>| Ok(!connection.is_autocommit());
         assert!(readers.read(in_transaction).await.unwrap(), "the next one has a transaction of its own");
     }
 }
