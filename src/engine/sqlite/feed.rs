@@ -278,3 +278,27 @@ fn entries(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sqlite::schema;
+
+    #[test]
+    fn a_page_goes_no_further_than_it_is_to() {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&connection).unwrap();
+        let (tenant, mut body) = (Tenant(0), Vec::new());
+        for entry in 0..4 {
+            let row = row(tenant, FeedPlace(entry)).unwrap();
+            let changes = [Change { job: entry, how: How::Made }];
+            record::seal(Table::Feed, row.cast_unsigned(), &&changes[..], &mut body).unwrap();
+            connection.execute("INSERT INTO feed VALUES (?1, ?2)", (row, &body)).unwrap();
+        }
+        let query = FeedQuery { tenant, after: FeedPlace(0), entries_max: 10, jobs_max: 10 };
+        for (end, jobs) in [(3, 3), (2, 2), (0, 0)] {
+            let page = page(&connection, &query, FeedPlace(end)).unwrap().unwrap();
+            assert_eq!((page.to, page.moved.len()), (FeedPlace(end), jobs));
+        }
+    }
+}
