@@ -23,8 +23,8 @@ use milepost::{
         sqlite::{self, Settings, Sqlite},
     },
     job::{
-        Append, Attempt, Change, Edit, Guard, History, Job, JobId, JobKey, Json, Kind, LabelEdit, LabelKey, LabelValue,
-        Labels, Limits, Lines, LogLine, NewJob, Patch, Retention, Seconds, Spec, Status, Tenant, Timestamp,
+        Append, Applied, Attempt, Change, Edit, Guard, History, Job, JobId, JobKey, Json, Kind, LabelEdit, LabelKey,
+        LabelValue, Labels, Limits, Lines, LogLine, NewJob, Patch, Retention, Seconds, Spec, Status, Tenant, Timestamp,
     },
     store::portable::Encoder,
 };
@@ -123,25 +123,31 @@ async fn create(engine: &Sqlite, new: &NewJob) -> Stored {
 }
 
 async fn find(engine: &Sqlite, id: &str) -> Stored {
-    let found = engine.find(&key(id)).await.expect("the read works");
-    let Found::Job(stored) = found else { panic!("{id}: {found:?}") };
+    job_of(engine.find(&key(id)).await.expect("the read works"))
+}
+
+fn job_of(found: Found) -> Stored {
+    let Found::Job(stored) = found else { panic!("no job: {found:?}") };
     stored
+}
+
+/// What a change makes of a job, as the store decides it.
+fn applied(job: &Job, change: &Change) -> Applied {
+    let guard = Guard { attempt: Some(job.attempt), versions: None };
+    job.apply(change, &guard, &limits(), NOW).expect("the change is legal")
+}
+
+/// The write of a job that becomes another one, with what came of it beside.
+fn change_to(before: Stored, job: &Arc<Job>, lines: Arc<[LogLine]>, history: History) -> Write {
+    let put = Put::Changed(job.clone());
+    Write { key: job.key().clone(), before: Some(before), put, lines: vec![lines], history, once: None }
 }
 
 /// Applies a change as the store does and tells where the job is then.
 async fn change(engine: &Sqlite, before: &Stored, change: &Change) -> Stored {
-    let guard = Guard { attempt: Some(before.job.attempt), versions: None };
-    let applied = before.job.apply(change, &guard, &limits(), NOW).expect("the change is legal");
-    let job = Arc::new(applied.next);
-    let write = Write {
-        key: job.key().clone(),
-        before: Some(before.clone()),
-        put: Put::Changed(job.clone()),
-        lines: vec![applied.lines],
-        history: applied.history,
-        once: None,
-    };
-    let outcome = commit(engine, write).await;
+    let Applied { next, lines, history, .. } = applied(&before.job, change);
+    let job = Arc::new(next);
+    let outcome = commit(engine, change_to(before.clone(), &job, lines, history)).await;
     let Outcome::Committed(place) = outcome else { panic!("{outcome:?}") };
     Stored { job, place }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use milepost::job::{Applied, TimelineEntry};
+use milepost::job::TimelineEntry;
 
 /// What a job is to be, and all that its timeline has ever had.
 #[derive(Clone)]
@@ -79,20 +79,10 @@ async fn begun(engine: &Sqlite, id: &str) -> Expected {
     made
 }
 
-fn applied(job: &Job, what: &Change) -> Applied {
-    let guard = Guard { attempt: Some(job.attempt), versions: None };
-    job.apply(what, &guard, &limits(), NOW).expect("the change is legal")
-}
-
 async fn changed(engine: &Sqlite, expected: &mut Expected, what: &Change) {
     let applied = applied(&expected.stored.job, what);
     expected.timeline.extend(applied.history.timeline.iter().cloned());
     expected.stored = change(engine, &expected.stored, what).await;
-}
-
-fn change_to(before: Stored, job: &Arc<Job>, lines: Arc<[LogLine]>, history: History) -> Write {
-    let put = Put::Changed(job.clone());
-    Write { key: job.key().clone(), before: Some(before), put, lines: vec![lines], history, once: None }
 }
 
 /// It fails, is tried again and begun again.
@@ -110,10 +100,10 @@ async fn looked_at(engine: &Sqlite, all: &[Expected]) {
         assert_eq!(find(engine, id).await.job, stored.job);
         let slice = LogSlice { from: LogEnd::Newest, lines_max: 3, bytes_max: 1 << 20 };
         let (found, lines) = engine.find_with_log(&key(id), slice).await.unwrap();
-        assert!(matches!(found, Found::Job(found) if found.job == stored.job));
+        assert_eq!(job_of(found).job, stored.job);
         assert_eq!(lines.last().map_or(0, |line| line.seq), stored.job.log.count);
         assert_eq!(engine.log(stored, slice).await.unwrap().unwrap(), lines);
-        assert_eq!(engine.find_many(&[key(id)]).await.remove(0).unwrap_job().job, stored.job);
+        assert_eq!(job_of(engine.find_many(&[key(id)]).await.remove(0).unwrap()).job, stored.job);
         assert_eq!(engine.timeline(stored).await.unwrap().unwrap(), *timeline);
     }
     let exported = jobs_of(engine).await;
@@ -133,19 +123,6 @@ async fn jobs_of(engine: &Sqlite) -> Vec<(Arc<Job>, Vec<TimelineEntry>)> {
         }
     }
     jobs
-}
-
-trait UnwrapJob {
-    fn unwrap_job(self) -> Stored;
-}
-
-impl UnwrapJob for Result<Found, EngineError> {
-    fn unwrap_job(self) -> Stored {
-        match self {
-            Ok(Found::Job(stored)) => stored,
-            found => panic!("{found:?}"),
-        }
-    }
 }
 
 /// A copy of a store that is served, in which nothing is amiss.
@@ -225,12 +202,8 @@ async fn lives(steps: &[Step], journal_bytes_max: usize) {
     engine.close().await.unwrap();
     drop(engine);
     // What is closed has all of it in its tables.
-    let file = rusqlite::Connection::open(directory.path().join("milepost.db")).unwrap();
-    let revision = |number: u64| -> i64 {
-        file.query_row("SELECT revision FROM heads WHERE job = ?1", [number as i64], |row| row.get(0)).unwrap()
-    };
     for Expected { stored, .. } in &all {
-        assert_eq!(revision(stored.place.number), stored.job.revision as i64);
+        assert_eq!(in_table(directory.path(), stored), stored.job.revision);
     }
     looked_at(&small(directory.path(), journal_bytes_max), &all).await;
 }
@@ -248,10 +221,12 @@ fn jobs_are_as_they_were_left_wherever_their_heads_are() {
     checked.unwrap();
 }
 
-/// The revision that a table has of the only job there is.
-fn in_table(directory: &Path) -> u64 {
+/// The revision that its table has of a job.
+fn in_table(directory: &Path, stored: &Stored) -> u64 {
     let file = rusqlite::Connection::open(directory.join("milepost.db")).unwrap();
-    file.query_row("SELECT revision FROM heads", [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
+    let row = [stored.place.number.cast_signed()];
+    let revision = file.query_row("SELECT revision FROM heads WHERE job = ?1", row, |row| row.get::<_, i64>(0));
+    revision.unwrap().cast_unsigned()
 }
 
 #[tokio::test]
@@ -262,14 +237,14 @@ async fn what_is_changed_again_and_again_is_written_to_its_table_now_and_then() 
     let mut seen = BTreeSet::new();
     for number in 0..300 {
         changed(&engine, &mut job, &staged(&format!("stage {number}"))).await;
-        seen.insert(in_table(directory.path()));
+        seen.insert(in_table(directory.path(), &job.stored));
     }
     assert!((1..10).contains(&seen.len()), "{seen:?}");
     // Two parts of 2 KiB, each with the chunk that has filled it.
     let chunks = chunks_in(directory.path());
     assert!((2..=6).contains(&chunks), "{chunks} chunks");
     engine.close().await.unwrap();
-    assert_eq!(in_table(directory.path()), job.stored.job.revision);
+    assert_eq!(in_table(directory.path(), &job.stored), job.stored.job.revision);
 }
 
 /// A store that was left with a draft in its journal.
@@ -280,7 +255,7 @@ async fn left_with_a_draft() -> TempDir {
     for number in 0..20 {
         changed(&engine, &mut job, &staged(&format!("stage {number}"))).await;
     }
-    assert!(in_table(directory.path()) < job.stored.job.revision);
+    assert!(in_table(directory.path(), &job.stored) < job.stored.job.revision);
     drop(engine);
     directory
 }
@@ -353,7 +328,7 @@ async fn whoever_reads_meanwhile_sees_nothing_old_and_nothing_torn() {
                 }
                 let slice = LogSlice { from: LogEnd::Newest, lines_max: 2, bytes_max: 1 << 20 };
                 let (found, lines) = engine.find_with_log(&key("j"), slice).await.unwrap();
-                let stored = Ok(found).unwrap_job();
+                let stored = job_of(found);
                 assert!(stored.job.revision >= floor, "{} after {floor}", stored.job.revision);
                 assert_eq!(lines.last().map_or(0, |line| line.seq), stored.job.log.count);
                 // It is the result of the stage that it names.
