@@ -14,7 +14,7 @@ const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 
 /// What stands of a job in the journal and not in the tables.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Draft {
     pub(super) revision: u64,
     /// Sealed.

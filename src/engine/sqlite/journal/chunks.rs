@@ -25,6 +25,7 @@ pub(super) const CHUNK_BYTES: usize = 976;
 const PREFIX: usize = 10;
 pub(super) const PAYLOAD: usize = CHUNK_BYTES - record::HEADER - PREFIX;
 const BEGINS: u16 = 1 << 15;
+
 /// What a change has made of a job.
 pub(super) struct Frame<'a> {
     pub(super) job: u64,
